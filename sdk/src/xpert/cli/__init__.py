@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The command line: one group a file, output as tables for people or JSON for machines."""

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The method itself: numpy only, no model, no network."""

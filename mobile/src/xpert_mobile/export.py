@@ -1,0 +1,170 @@
+"""Export of the programs for one geometry, each checked against torch before it is used; needs torch, once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xpert.core.errors import TrainingError
+from xpert_mobile.engine import Program
+from xpert_mobile.export_cache import Bucket
+from xpert_mobile.geometry import MASKED, PROJECTIONS, Geometry, shapes_of, weight_names
+from xpert_mobile.layers import DecoderLayer, loss_and_gradient, next_token_logits
+from xpert_mobile.lowering import Method, lower
+
+TOLERANCE = 2e-4
+"""Largest deviation from torch, as a share of the largest value, with which an export is kept."""
+
+
+def training_program(geometry: Geometry, bucket: Bucket) -> bytes:
+    """Export ``forward``, ``backward`` and ``loss``, and check them against torch's own autograd."""
+    return _checked(*_training_methods(geometry, bucket))
+
+
+def generation_program(geometry: Geometry, bucket: Bucket) -> bytes:
+    """Export ``prefill``, ``decode`` and ``logits``, and check them against torch."""
+    return _checked(*_generation_methods(geometry, bucket))
+
+
+def _checked(methods: Mapping[str, Method], references: Mapping[str, tuple[Tensor, ...]]) -> bytes:
+    program = lower(methods)
+    check_program(program, methods, references)
+    return program
+
+
+def check_program(program: bytes, methods: Mapping[str, Method], references: Mapping[str, tuple[Tensor, ...]]) -> None:
+    """Run every method once and compare with torch.
+
+    Raises
+    ------
+    TrainingError
+        A value deviates: the program is not kept.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "program.pte"
+        path.write_bytes(program)
+        loaded = Program(path, threads=1)
+        for name, (_, inputs) in methods.items():
+            found = loaded.run(name, [value.numpy() for value in inputs])
+            for i, (ours, theirs) in enumerate(zip(found, references[name], strict=True)):
+                expected = theirs.detach().numpy()
+                error = float(np.abs(ours - expected).max() / (np.abs(expected).max() + 1e-12))
+                if not error <= TOLERANCE:
+                    raise TrainingError(
+                        f"The export of '{name}' deviates from torch by {error:.1e} in output {i}, at most {TOLERANCE:.0e} is "
+                        "allowed; it is not kept. Check the versions of torch and executorch against the lock."
+                    )
+
+
+def _training_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method], dict[str, tuple[Tensor, ...]]]:
+    """Define the methods, and their references by torch's own autograd."""
+    random = torch.Generator().manual_seed(0)
+    batch, length = bucket.batch, bucket.length
+    x, dy = (torch.randn(batch, length, g.hidden, generator=random) for _ in range(2))
+    context = _context(g, length)
+    weights, lora, scale = _example_layer(g, bucket.rank, random)
+    n = len(weights)
+
+    def forward(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
+        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).forward(x, mask)[0]
+
+    def backward(
+        x: Tensor, dy: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, scale: Tensor, *rest: Tensor
+    ) -> tuple[Tensor, ...]:
+        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).backward(x, dy, mask)
+
+    def loss(h: Tensor, norm: Tensor, output: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return loss_and_gradient(g, h, norm, output, target, weight)
+
+    head = (
+        torch.randn(batch, length, g.hidden, generator=random),
+        torch.ones(g.hidden),
+        torch.randn(g.vocabulary, g.hidden, generator=random) * 0.05,
+        torch.randint(0, g.vocabulary, (batch * length, 1), generator=random),
+        torch.full((batch * length, 1), 1.0 / (batch * length)),
+    )
+    with torch.enable_grad():
+        leaves = [value.clone().requires_grad_() for value in (x, *lora)]
+        y = forward(leaves[0], *context, scale, *weights, *leaves[1:])
+        gradients = torch.autograd.grad(y, leaves, dy)
+        hidden = head[0].clone().requires_grad_()
+        normed = hidden * torch.rsqrt((hidden**2).mean(-1, keepdim=True) + g.norm_eps) * head[1]
+        logits = torch.nn.functional.linear(normed.view(-1, g.hidden), head[2])
+        value = (torch.nn.functional.cross_entropy(logits, head[3][:, 0], reduction="none") * head[4][:, 0]).sum()
+        (dh,) = torch.autograd.grad(value, hidden)
+    backward(x, dy, *context, scale, *weights, *lora)
+    methods: dict[str, Method] = {
+        "forward": (forward, (x, *context, scale, *weights, *lora)),
+        "backward": (backward, (x, dy, *context, scale, *weights, *lora)),
+        "loss": (loss, head),
+    }
+    return methods, {"forward": (y,), "backward": tuple(gradients), "loss": (value, dh)}
+
+
+def _generation_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method], dict[str, tuple[Tensor, ...]]]:
+    """Define the methods; the reference of `decode` is the last row of a whole forward pass."""
+    random = torch.Generator().manual_seed(0)
+    length = bucket.length
+    x = torch.randn(1, length, g.hidden, generator=random)
+    mask, cos, sin = _context(g, length)
+    weights, lora, scale = _example_layer(g, bucket.rank, random)
+    n = len(weights)
+
+    def prefill(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, scale: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).forward(x, mask)
+
+    def decode(
+        x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, scale: Tensor, *rest: Tensor
+    ) -> tuple[Tensor, ...]:
+        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).decode(x, mask, keys, values)
+
+    def logits(h: Tensor, norm: Tensor, output: Tensor) -> Tensor:
+        return next_token_logits(g, h, norm, output)
+
+    whole = prefill(x, mask, cos, sin, scale, *weights, *lora)
+    last = mask[-1:].clone()
+    last[0, -1] = MASKED  # the cache holds all but the new token, which attends to itself anyway
+    now = (x[:, -1:].clone(), last, cos[-1:].clone(), sin[-1:].clone(), whole[1].clone(), whole[2].clone())
+    head = (torch.randn(1, 1, g.hidden, generator=random), torch.ones(g.hidden), torch.randn(g.vocabulary, g.hidden) * 0.05)
+    methods: dict[str, Method] = {
+        "prefill": (prefill, (x, mask, cos, sin, scale, *weights, *lora)),
+        "decode": (decode, (*now, scale, *weights, *lora)),
+        "logits": (logits, head),
+    }
+    references = {
+        "prefill": whole,
+        "decode": (whole[0][:, -1:], whole[1][:, -1:], whole[2][:, -1:]),
+        "logits": (logits(*head),),
+    }
+    return methods, references
+
+
+def _context(g: Geometry, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    mask = torch.full((length, length), MASKED).triu(1)
+    angle = torch.arange(length)[:, None] * 10000.0 ** (-torch.arange(0, g.head_dim, 2) / g.head_dim)
+    angle = torch.cat([angle, angle], -1)
+    return mask, angle.cos(), angle.sin()
+
+
+def _example_layer(g: Geometry, rank: int, random: torch.Generator) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    shapes = shapes_of(g)
+    weights = []
+    for name in weight_names(g):
+        projection = name.split(".")[-2]
+        if name.endswith(".bias"):
+            weights.append(torch.randn(shapes[projection][0], generator=random) * 0.1)
+        elif projection in shapes:
+            weights.append(torch.randn(*shapes[projection], generator=random) / shapes[projection][1] ** 0.5)
+        else:
+            weights.append(1 + 0.1 * torch.randn(g.hidden, generator=random))
+    lora = []
+    for projection in PROJECTIONS:
+        outputs, inputs = shapes[projection]
+        lora.append(torch.randn(rank, inputs, generator=random) / inputs**0.5)
+        lora.append(torch.randn(outputs, rank, generator=random) * 0.05)
+    return weights, lora, torch.tensor([2.0])

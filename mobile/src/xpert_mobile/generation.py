@@ -1,0 +1,75 @@
+"""Greedy generation layer by layer, with the cache of keys and values owned by the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from xpert.core.errors import InputError
+from xpert_mobile.adapter_state import AdapterState
+from xpert_mobile.engine import Program
+from xpert_mobile.geometry import MASKED, Geometry
+from xpert_mobile.rotary import rotary_tables
+from xpert_mobile.weights import MappedBase
+
+
+class Generator:
+    """Answers prompts with a base and an adapter.
+
+    Parameters
+    ----------
+    base
+        The mapped weights.
+    geometry
+        Sizes.
+    program
+        As of `xpert_mobile.export.generation_program`, with a batch of 1.
+    length
+        The program's length: most tokens of prompt and answer together.
+    """
+
+    def __init__(self, base: MappedBase, geometry: Geometry, program: Program, *, length: int) -> None:
+        self.base, self.geometry, self.program, self.length = base, geometry, program, length
+        self.mask = np.triu(np.full((length, length), MASKED, np.float32), 1)
+        self.cos, self.sin = rotary_tables(geometry, length)
+
+    def answer(self, prompt: Sequence[int], state: AdapterState, *, end: int, max_new_tokens: int) -> list[int]:
+        """Return the ids of the likeliest answer, its end left out.
+
+        Raises
+        ------
+        InputError
+            The prompt leaves no room for an answer.
+        """
+        n, g = len(prompt), self.geometry
+        if n >= self.length:
+            raise InputError(f"The prompt has {n} tokens, at most {self.length - 1} leave room for an answer. Shorten it.")
+        ids = np.zeros((1, self.length), np.int64)
+        ids[0, :n] = prompt
+        x = self.base.embedding[ids]
+        caches = []
+        for weights, lora in zip(self.base.layers, state.layers, strict=True):
+            context = [x, self.mask, self.cos, self.sin, state.scale]
+            x, keys, values = self.program.run("prefill", [*context, *weights, *lora])
+            # What stands beyond the prompt is masked until it is overwritten.
+            caches.append((keys.reshape(g.n_kv_heads, -1, g.head_dim), values.reshape(g.n_kv_heads, -1, g.head_dim)))
+        h = np.ascontiguousarray(x[:, n - 1 : n])
+        made: list[int] = []
+        for place in range(n, min(self.length, n + max_new_tokens)):
+            (logits,) = self.program.run("logits", [h, self.base.norm, self.base.output])
+            token = int(logits.argmax())
+            if token == end:
+                break
+            made.append(token)
+            h = self._decode(token, place, caches, state)
+        return made
+
+    def _decode(self, token: int, place: int, caches: Sequence[tuple[np.ndarray, np.ndarray]], state: AdapterState) -> np.ndarray:
+        mask = np.where(np.arange(self.length) < place, 0, MASKED).astype(np.float32)[None]
+        turn = [self.cos[place : place + 1], self.sin[place : place + 1]]
+        h: np.ndarray = self.base.embedding[np.array([[token]])]
+        for weights, lora, (keys, values) in zip(self.base.layers, state.layers, caches, strict=True):
+            h, key, value = self.program.run("decode", [h, mask, *turn, keys, values, state.scale, *weights, *lora])
+            keys[:, place : place + 1], values[:, place : place + 1] = key, value
+        return h

@@ -1,0 +1,156 @@
+"""What a model's config says about its shape, and which architectures can be exported."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xpert.core.errors import FileFormatError, InputError
+from xpert.core.files import read_bytes
+
+SUPPORTED = {"llama": False, "qwen2": True}
+"""Architecture (transformers' ``model_type``) -> whether its query, key and value projections have a bias."""
+
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Linear modules of a layer, in the order in which programs take their adapters."""
+
+MASKED = -1e9
+"""Added to the scores of what a token must not attend to."""
+
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+"""Parameters of Llama 3's rotary scaling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """The shape of a decoder of the Llama family (SmolLM is Llama).
+
+    Attributes
+    ----------
+    model_type
+        ``llama`` or ``qwen2``.
+    n_layers, n_heads, n_kv_heads, head_dim, hidden, intermediate, vocabulary, context
+        Sizes; the context in tokens.
+    norm_eps
+        Of the root mean square norms.
+    tied
+        Whether the output layer is the embedding.
+    qkv_bias
+        Whether query, key and value projections have a bias.
+    rope
+        Parameters of the rotary embedding: ``rope_theta``, and those of Llama 3's scaling where it is used.
+    """
+
+    model_type: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    context: int
+    norm_eps: float
+    tied: bool
+    qkv_bias: bool
+    rope: tuple[tuple[str, float], ...]
+
+    def layer_key(self) -> str:
+        """Identify the geometry of one layer and of the head: models that share it share exported programs."""
+        sizes = {
+            key: value for key, value in asdict(self).items() if key not in {"n_layers", "tied", "context", "model_type", "rope"}
+        }
+        return json.dumps(sizes, sort_keys=True)
+
+
+def read_geometry(base: Path) -> Geometry:
+    """Read a model's geometry from its config.
+
+    Raises
+    ------
+    InputError
+        Its architecture cannot be exported.
+    FileFormatError
+        The config is broken.
+    """
+    path = Path(base) / "config.json"
+    try:
+        config = json.loads(read_bytes(path))
+        kind = str(config.get("model_type"))
+        heads = int(config["num_attention_heads"])
+        hidden = int(config["hidden_size"])
+        geometry = Geometry(
+            model_type=kind,
+            n_layers=int(config["num_hidden_layers"]),
+            n_heads=heads,
+            n_kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or hidden // heads),
+            hidden=hidden,
+            intermediate=int(config["intermediate_size"]),
+            vocabulary=int(config["vocab_size"]),
+            context=int(config["max_position_embeddings"]),
+            norm_eps=float(config["rms_norm_eps"]),
+            tied=bool(config.get("tie_word_embeddings", False)),
+            qkv_bias=bool(config.get("attention_bias", False)) or SUPPORTED.get(kind, False),
+            rope=_rope(config),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, KeyError) and kind not in SUPPORTED:
+            raise _unsupported(path, f"the architecture '{kind}'") from error
+        raise FileFormatError(f"'{path}' is not a usable config: {error!r}. Fetch the model again.") from error
+    if kind not in SUPPORTED:
+        raise _unsupported(path, f"the architecture '{kind}'")
+    odd = {
+        "hidden_act": config.get("hidden_act", "silu") != "silu",
+        "mlp_bias": bool(config.get("mlp_bias")),
+        "attention_bias": kind == "llama" and bool(config.get("attention_bias")),
+        "use_sliding_window": bool(config.get("use_sliding_window")),
+        "rope_scaling": dict(geometry.rope).get("supported") == 0.0,
+    }
+    if any(odd.values()):
+        raise _unsupported(path, ", ".join(f"{key} = {config.get(key)}" for key, is_odd in odd.items() if is_odd))
+    return geometry
+
+
+def module_of(projection: str) -> str:
+    """Return where a projection stands in a layer: ``self_attn.q_proj``, ``mlp.up_proj``."""
+    return f"{'self_attn' if projection in PROJECTIONS[:4] else 'mlp'}.{projection}"
+
+
+def weight_names(geometry: Geometry) -> list[str]:
+    """List a layer's weights in the order in which programs take them."""
+    names = ["input_layernorm.weight", "post_attention_layernorm.weight"]
+    names += [f"{module_of(p)}.weight" for p in PROJECTIONS]
+    return names + ([f"self_attn.{p}.bias" for p in PROJECTIONS[:3]] if geometry.qkv_bias else [])
+
+
+def shapes_of(geometry: Geometry) -> dict[str, tuple[int, int]]:
+    """Return (n_outputs, n_inputs) of every projection."""
+    g = geometry
+    q, kv = g.n_heads * g.head_dim, g.n_kv_heads * g.head_dim
+    rows = {"q_proj": (q, g.hidden), "k_proj": (kv, g.hidden), "v_proj": (kv, g.hidden), "o_proj": (g.hidden, q)}
+    wide = {"gate_proj": (g.intermediate, g.hidden), "up_proj": (g.intermediate, g.hidden)}
+    return {**rows, **wide, "down_proj": (g.hidden, g.intermediate)}
+
+
+def _rope(config: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    """Read the rotary parameters, from where transformers 5 keeps them or from where older configs do."""
+    given = config.get("rope_parameters") or {
+        **(config.get("rope_scaling") or {}),
+        "rope_theta": config.get("rope_theta", 10000.0),
+    }
+    kind = given.get("rope_type") or given.get("type") or "default"
+    keys = {"default": ("rope_theta",), "llama3": ("rope_theta", *LLAMA3)}.get(kind)
+    if keys is None:
+        return (("supported", 0.0),)
+    return tuple((key, float(given[key])) for key in keys)
+
+
+def _unsupported(path: Path, what: str) -> InputError:
+    return InputError(
+        f"Cannot export the model of '{path}': found {what}. Supported are Llama (SmolLM included) and Qwen2 with SiLU and "
+        "full attention. Choose such a base."
+    )

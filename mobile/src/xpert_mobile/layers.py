@@ -1,0 +1,219 @@
+"""One decoder layer with LoRA, forward and backward, written in the operations that ExecuTorch delegates well.
+
+Weights and adapter are inputs, so that one program serves every layer, every adapter and every merge, and the base stays
+mapped from its file. The backward pass recomputes the forward one (gradient checkpointing) and is written out by hand: traced
+autograd gives chains of views and permutations that stay outside the delegate. Exports are checked against torch's autograd.
+
+Shapes: B texts, S tokens, H hidden, N heads, K key-value heads, G = N / K, D head size, I intermediate, r rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from xpert_mobile.geometry import PROJECTIONS, Geometry
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A projection with its adapter: y = W x + scale B (A x) [+ bias]."""
+
+    W: Tensor
+    A: Tensor
+    B: Tensor
+    scale: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return y for x (..., n_inputs)."""
+        return linear(x, self.W, self.bias) + linear(linear(x, self.A), self.B) * self.scale
+
+    def backward(self, x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of x, A and B; x (..., n_inputs), dy (..., n_outputs)."""
+        flat, grad = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1]) * self.scale
+        through = torch.mm(grad, self.B)
+        dx = torch.mm(dy.reshape(-1, dy.shape[-1]), self.W) + torch.mm(through, self.A)
+        return dx.view(x.shape), torch.mm(through.t(), flat), torch.mm(grad.t(), linear(flat, self.A))
+
+
+class DecoderLayer:
+    """The math of one layer for given inputs.
+
+    Parameters
+    ----------
+    geometry
+        Sizes.
+    weights
+        As `weight_names` lists them.
+    lora
+        A and B of every projection, in the order of `PROJECTIONS`.
+    scale
+        Of all adapters, shape (1,).
+    cos, sin
+        Rotary tables for the positions at hand, shape (S, D).
+    """
+
+    def __init__(
+        self, geometry: Geometry, weights: Sequence[Tensor], lora: Sequence[Tensor], scale: Tensor, cos: Tensor, sin: Tensor
+    ) -> None:
+        self.g = geometry
+        self.norm_in, self.norm_mlp = weights[0], weights[1]
+        biases = list(weights[9:12]) if geometry.qkv_bias else [None] * 3
+        parts = zip(PROJECTIONS, weights[2:9], lora[0::2], lora[1::2], [*biases, *[None] * 4], strict=True)
+        self.p = {name: Lora(W, A, B, scale, bias) for name, W, A, B, bias in parts}
+        self.cos, self.sin = cos, sin
+        self.groups = geometry.n_heads // geometry.n_kv_heads
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the layer on x (B, S, H) under an additive mask (S, S); returns y and the keys and values (B K, S, D)."""
+        saved = self._attention(x, mask)
+        h = x + self.p["o_proj"](saved["o"])
+        n, _ = self._norm(h, self.norm_mlp)
+        gate = self.p["gate_proj"](n)
+        y = h + self.p["down_proj"](gate * torch.sigmoid(gate) * self.p["up_proj"](n))
+        return y, saved["k"], saved["v"]
+
+    def backward(self, x: Tensor, dy: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradient of x and those of all A and B, in the order of `PROJECTIONS`."""
+        p = self.p
+        grads: dict[str, Sequence[Tensor]] = {}
+        saved = self._attention(x, mask)
+        h = x + p["o_proj"](saved["o"])
+        n, r = self._norm(h, self.norm_mlp)
+        gate, up = p["gate_proj"](n), p["up_proj"](n)
+        sigmoid = torch.sigmoid(gate)
+        silu = gate * sigmoid
+        da, *grads["down_proj"] = p["down_proj"].backward(silu * up, dy)
+        dgate = da * up * (sigmoid + silu * (1.0 - sigmoid))
+        dn, *grads["gate_proj"] = p["gate_proj"].backward(n, dgate)
+        dn_up, *grads["up_proj"] = p["up_proj"].backward(n, da * silu)
+        dh = dy + self._norm_backward(h, r, self.norm_mlp, dn + dn_up)
+        do, *grads["o_proj"] = p["o_proj"].backward(saved["o"], dh)
+        dx = dh + self._attention_backward(x, saved, do, grads)
+        return (dx, *(part for name in PROJECTIONS for part in grads[name]))
+
+    def decode(self, x: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run one new token x (1, 1, H) against T cached ones: mask (1, T), keys and values (K, T, D)."""
+        g = self.g
+        n, _ = self._norm(x, self.norm_in)
+        q = self._rotate(self._heads(self.p["q_proj"](n), g.n_heads)).reshape(g.n_kv_heads, self.groups, g.head_dim)
+        k = self._rotate(self._heads(self.p["k_proj"](n), g.n_kv_heads)).reshape(g.n_kv_heads, 1, g.head_dim)
+        v = self._heads(self.p["v_proj"](n), g.n_kv_heads).reshape(g.n_kv_heads, 1, g.head_dim)
+        root = g.head_dim**-0.5
+        old = torch.bmm(q, keys.transpose(1, 2)) * root + mask
+        probability = torch.softmax(torch.cat([old, torch.bmm(q, k.transpose(1, 2)) * root], -1), -1)
+        length = keys.shape[1]
+        mixed = torch.bmm(probability[:, :, :length], values) + probability[:, :, length:] * v
+        h = x + self.p["o_proj"](mixed.reshape(1, 1, g.n_heads * g.head_dim))
+        n, _ = self._norm(h, self.norm_mlp)
+        gate = self.p["gate_proj"](n)
+        return h + self.p["down_proj"](gate * torch.sigmoid(gate) * self.p["up_proj"](n)), k, v
+
+    def _attention(self, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        g = self.g
+        batch, length, _ = x.shape
+        n, r = self._norm(x, self.norm_in)
+        q = self._grouped(self._rotate(self._heads(self.p["q_proj"](n), g.n_heads)))
+        k = self._rotate(self._heads(self.p["k_proj"](n), g.n_kv_heads)).reshape(-1, length, g.head_dim)
+        v = self._heads(self.p["v_proj"](n), g.n_kv_heads).reshape(-1, length, g.head_dim)
+        scores = torch.bmm(q, k.transpose(1, 2)) * g.head_dim**-0.5
+        masked = scores.view(-1, self.groups, length, length) + mask
+        probability = torch.softmax(masked, -1).view(-1, self.groups * length, length)
+        o = self._joined(self._ungrouped(torch.bmm(probability, v), batch))
+        return {"n": n, "r": r, "q": q, "k": k, "v": v, "probability": probability, "o": o}
+
+    def _attention_backward(self, x: Tensor, saved: dict[str, Tensor], do: Tensor, grads: dict[str, Sequence[Tensor]]) -> Tensor:
+        g, p, (batch, length, _) = self.g, self.p, x.shape
+        dmixed = self._grouped(self._heads(do, g.n_heads))
+        probability = saved["probability"]
+        dv = torch.bmm(probability.transpose(1, 2), dmixed)
+        dprobability = torch.bmm(dmixed, saved["v"].transpose(1, 2))
+        dscores = probability * (dprobability - row_sum(dprobability * probability)) * g.head_dim**-0.5
+        dq = self._rotate_backward(self._ungrouped(torch.bmm(dscores, saved["k"]), batch))
+        dk = self._rotate_backward(torch.bmm(dscores.transpose(1, 2), saved["q"]).view(batch, g.n_kv_heads, length, g.head_dim))
+        dn, *grads["q_proj"] = p["q_proj"].backward(saved["n"], self._joined(dq))
+        dn_k, *grads["k_proj"] = p["k_proj"].backward(saved["n"], self._joined(dk))
+        dn_v, *grads["v_proj"] = p["v_proj"].backward(saved["n"], self._joined(dv.view(batch, g.n_kv_heads, length, g.head_dim)))
+        return self._norm_backward(x, saved["r"], self.norm_in, dn + dn_k + dn_v)
+
+    def _norm(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        r = torch.rsqrt(row_sum(x * x) * (1.0 / self.g.hidden) + self.g.norm_eps)
+        return x * r * weight, r
+
+    def _norm_backward(self, x: Tensor, r: Tensor, weight: Tensor, dy: Tensor) -> Tensor:
+        dx = dy * weight
+        return r * (dx - x * (r * r * row_sum(dx * x) * (1.0 / self.g.hidden)))
+
+    def _heads(self, x: Tensor, n_heads: int) -> Tensor:
+        """(B, S, n D) -> (B, n, S, D)."""
+        return x.view(x.shape[0], x.shape[1], n_heads, self.g.head_dim).transpose(1, 2)
+
+    def _joined(self, x: Tensor) -> Tensor:
+        """(B, n, S, D) -> (B, S, n D)."""
+        return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], -1)
+
+    def _grouped(self, x: Tensor) -> Tensor:
+        """(B, N, S, D) -> (B K, G S, D): query heads that share keys stand one below the other."""
+        return x.reshape(-1, self.groups * x.shape[2], self.g.head_dim)
+
+    def _ungrouped(self, x: Tensor, batch: int) -> Tensor:
+        """(B K, G S, D) -> (B, N, S, D)."""
+        return x.view(batch, self.g.n_heads, -1, self.g.head_dim)
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        half = self.g.head_dim // 2
+        return x * self.cos + torch.cat([-x[..., half:], x[..., :half]], -1) * self.sin
+
+    def _rotate_backward(self, dy: Tensor) -> Tensor:
+        half = self.g.head_dim // 2
+        turned = dy * self.sin
+        return dy * self.cos + torch.cat([turned[..., half:], -turned[..., :half]], -1)
+
+
+def row_sum(x: Tensor) -> Tensor:
+    """Sum over the last dimension, kept; as a product with ones, which the delegate takes."""
+    return linear(x, _ones(x.shape[-1]))
+
+
+@cache
+def _ones(n: int) -> Tensor:
+    """Keep one tensor a width, so that exports hold it as a constant; their references, computed before, make it."""
+    return torch.ones(1, n)
+
+
+def loss_and_gradient(
+    geometry: Geometry, h: Tensor, norm: Tensor, output: Tensor, target: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the weighted cross-entropy of the final hidden states and its gradient.
+
+    Parameters
+    ----------
+    geometry
+        Sizes.
+    h
+        Output of the last layer, shape (B, S, H).
+    norm, output
+        Weights of the final norm (H,) and of the output layer (vocabulary, H).
+    target, weight
+        Next token of every position, shape (B S, 1), and its weight in the loss, float of the same shape, adding up to 1.
+    """
+    r = torch.rsqrt(row_sum(h * h) * (1.0 / geometry.hidden) + geometry.norm_eps)
+    n = h * r * norm
+    probability = torch.softmax(linear(n.view(-1, geometry.hidden), output), -1)
+    picked = torch.gather(probability, 1, target)
+    loss = -(torch.log(torch.clamp(picked, min=1e-30)) * weight).sum()
+    dlogits = torch.scatter_add(probability, 1, target, torch.full_like(picked, -1.0)) * weight
+    dn = torch.mm(dlogits, output).view(h.shape) * norm
+    return loss, r * (dn - h * (r * r * row_sum(dn * h) * (1.0 / geometry.hidden)))
+
+
+def next_token_logits(geometry: Geometry, h: Tensor, norm: Tensor, output: Tensor) -> Tensor:
+    """Return the logits (1, vocabulary) after hidden states h (1, 1, H)."""
+    r = torch.rsqrt(row_sum(h * h) * (1.0 / geometry.hidden) + geometry.norm_eps)
+    return linear((h * r * norm).view(1, geometry.hidden), output)

@@ -1,0 +1,147 @@
+"""The device runtime on ExecuTorch: what the SDK finds under the name `executorch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xpert.core.encoder import SentenceEncoder
+from xpert.core.errors import InputError
+from xpert.core.runtime import PersonalizeOptions, PersonalizeResult, Progress
+from xpert.core.texts import PersonalText
+from xpert.models.encoders import minilm_folder
+from xpert.models.names import resolve
+from xpert_mobile.adapter_state import AdapterState, fresh, from_peft
+from xpert_mobile.encoder import ExportedSentenceEncoder
+from xpert_mobile.engine import Program
+from xpert_mobile.generation import Generator
+from xpert_mobile.geometry import Geometry, read_geometry
+from xpert_mobile.tokens import ChatTokenizer
+from xpert_mobile.training import LayerwiseModel, Sample, Trainer
+from xpert_mobile.weights import MappedBase
+
+STEP = 32
+"""Lengths are rounded up to a multiple of this, so that few programs serve all texts."""
+
+MAX_LENGTH = 512
+
+
+class ExecuTorchRuntime:
+    """Selects, fine-tunes and answers by ExecuTorch programs; see `xpert.core.runtime.DeviceRuntime`."""
+
+    name = "executorch"
+
+    def sentence_encoder(self, *, cache: Path) -> SentenceEncoder:
+        """Return MiniLM, run by ExecuTorch."""
+        return ExportedSentenceEncoder(minilm_folder(), cache=cache)
+
+    def personalize(
+        self,
+        base: Path,
+        texts: Sequence[PersonalText],
+        out: Path,
+        *,
+        init_adapter: Path | None = None,
+        options: PersonalizeOptions | None = None,
+        cache: Path,
+        progress: Progress | None = None,
+    ) -> PersonalizeResult:
+        """Fine-tune an adapter on ``texts``; a run that was cut off goes on from its last checkpoint, to the same bits.
+
+        Raises
+        ------
+        InputError
+            There are no texts, or the base's architecture cannot be exported.
+        MismatchError
+            The adapter to start from belongs to another base.
+        TrainingError
+            The loss became NaN, an export deviates from torch, or a checkpoint belongs to another run.
+        """
+        options = options or PersonalizeOptions()
+        folder = resolve(base)
+        geometry = read_geometry(folder)
+        samples = encode_texts(folder, texts, geometry)
+        weights = MappedBase(folder, geometry, cache)
+        state = self._state(geometry, weights, init_adapter, rank=options.rank, alpha=options.alpha, seed=options.seed)
+        model = self.model(folder, samples, state.rank, options, cache=cache, weights=weights)
+        return Trainer(model, state, samples, options, out).run(progress)
+
+    def model(
+        self,
+        folder: Path,
+        samples: Sequence[Sample],
+        rank: int,
+        options: PersonalizeOptions,
+        *,
+        cache: Path,
+        weights: MappedBase | None = None,
+    ) -> LayerwiseModel:
+        """Load what computes losses and gradients of a base for texts as long as ``samples``, exporting it if need be."""
+        from xpert_mobile.export_cache import training_path
+
+        geometry = read_geometry(folder)
+        length = rounded(max(len(sample.ids) for sample in samples))
+        path = training_path(geometry, rank=rank, batch=options.batch_size, length=length, cache=cache)
+        base = weights or MappedBase(folder, geometry, cache)
+        program = Program(path, threads=options.threads)
+        return LayerwiseModel(base, geometry, program, batch=options.batch_size, length=length)
+
+    def generate(
+        self,
+        base: Path,
+        prompts: Sequence[str],
+        *,
+        adapter: Path | None = None,
+        max_new_tokens: int = 100,
+        threads: int = 2,
+        cache: Path,
+    ) -> list[str]:
+        """Answer ``prompts`` greedily with the base or with base + adapter."""
+        from xpert_mobile.export_cache import generation_path
+
+        folder = resolve(base)
+        geometry = read_geometry(folder)
+        tokens = ChatTokenizer(folder)
+        ids = [tokens.prompt_ids(prompt) for prompt in prompts]
+        if not ids:
+            return []
+        weights = MappedBase(folder, geometry, cache)
+        state = self._state(geometry, weights, adapter, rank=1, alpha=1.0, seed=0)
+        length = min(rounded(max(map(len, ids)) + max_new_tokens), geometry.context)
+        path = generation_path(geometry, rank=state.rank, length=length, cache=cache)
+        generator = Generator(weights, geometry, Program(path, threads=threads), length=length)
+        answers = [generator.answer(row, state, end=tokens.end, max_new_tokens=max_new_tokens) for row in ids]
+        return [tokens.decode(answer) for answer in answers]
+
+    def _state(
+        self, geometry: Geometry, weights: MappedBase, adapter: Path | None, *, rank: int, alpha: float, seed: int
+    ) -> AdapterState:
+        if adapter is None:
+            return fresh(geometry, rank=rank, alpha=alpha, seed=seed)
+        return from_peft(resolve(adapter), geometry, weights.digest, rank=rank, alpha=alpha, seed=seed)
+
+
+def encode_texts(folder: Path, texts: Sequence[PersonalText], geometry: Geometry) -> list[Sample]:
+    """Turn personal texts into ids; a text without a prompt answers an open one.
+
+    Raises
+    ------
+    InputError
+        There are none, or a prompt leaves no room for its text.
+    """
+    if not texts:
+        raise InputError("There are no texts to fine-tune on. Give at least one, better 20 or more.")
+    tokens = ChatTokenizer(folder)
+    limit = min(MAX_LENGTH, geometry.context)
+    samples = []
+    for i, text in enumerate(texts, 1):
+        prompt, answer = tokens.prompt_ids(text.prompt), tokens.answer_ids(text.text)
+        if len(prompt) >= limit:
+            raise InputError(f"The prompt of text {i} has {len(prompt)} tokens, at most {limit - 1} leave room. Shorten it.")
+        samples.append(Sample(tuple((prompt + answer)[:limit]), len(prompt)))
+    return samples
+
+
+def rounded(length: int) -> int:
+    """Round a length up to the next size that programs are made for."""
+    return -(-length // STEP) * STEP

@@ -1,0 +1,279 @@
+"""The catalogue: the published pLLMs of one base in one style space, readable for people and compact for phones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpert.core.errors import FileFormatError, InputError, MismatchError, NotFoundError
+from xpert.core.explanation import Explanation
+from xpert.core.files import read_json, read_safetensors, write_json, write_safetensors
+from xpert.core.space import Matrix, read_header
+
+FORMAT, COMPACT_FORMAT = "xpert-catalogue", "xpert-catalogue-compact"
+FORMAT_VERSION = 1
+BYTES_A_PLLM = 64
+SCALE = 1 / 4096
+"""Step of a compact coefficient: 16 bits reach from -8 to 8."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates:
+    """What selection needs of a catalogue; both of its forms give it.
+
+    Attributes
+    ----------
+    base_digest, space_digest
+        What the coefficients belong to.
+    words
+        Labels of the axes.
+    names
+        Names of the pLLMs; in the compact form the first 16 hexadecimal digits of the adapter's digest.
+    coefficients
+        Shape (n_pllms, n_axes).
+    noise
+        Covariance of the coefficients of a single probe, pooled over the pLLMs, shape (n_axes, n_axes).
+    base_coefficients
+        Mean coefficients of the base's own answers, shape (n_axes,).
+    base_unexplained
+        Mean of what no axis explains of the base's answers, shape (n_statistics,).
+    n_probes
+        Probes behind every mean.
+    adapter_bytes
+        Size of every adapter, shape (n_pllms,).
+    """
+
+    base_digest: str
+    space_digest: str
+    words: tuple[str, ...]
+    names: tuple[str, ...]
+    coefficients: Matrix = field(repr=False)
+    noise: Matrix = field(repr=False)
+    base_coefficients: Matrix = field(repr=False)
+    base_unexplained: Matrix = field(repr=False)
+    n_probes: int
+    adapter_bytes: NDArray[np.int64] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """The entries of one base and one space, sorted by name.
+
+    Attributes
+    ----------
+    base_digest, space_digest, words
+        What all entries share.
+    entries
+        The explanations.
+    """
+
+    base_digest: str
+    space_digest: str
+    words: tuple[str, ...]
+    entries: tuple[Explanation, ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[Explanation]) -> Catalogue:
+        """Make a catalogue of ``entries``, which must share base, space and words.
+
+        Raises
+        ------
+        InputError
+            There are none.
+        MismatchError
+            They belong to different bases or spaces.
+        """
+        entries = list(entries)
+        if not entries:
+            raise InputError("A catalogue needs at least one entry. Make some: xpert explain ADAPTER… --base BASE")
+        first = entries[0]
+        empty = cls(base_digest=first.base_digest, space_digest=first.space_digest, words=first.words, entries=())
+        return empty.add(*entries)
+
+    def add(self, *entries: Explanation, replace_existing: bool = False) -> Catalogue:
+        """Return a catalogue with ``entries`` added.
+
+        Raises
+        ------
+        MismatchError
+            An entry belongs to another base or space.
+        InputError
+            A name stands there already and ``replace_existing`` is off.
+        """
+        held = {entry.name: entry for entry in self.entries}
+        problems, taken = [], []
+        for entry in entries:
+            problems += self._differences(entry)
+            if entry.name in held and held[entry.name] != entry and not replace_existing:
+                taken.append(entry.name)
+            held[entry.name] = entry
+        if problems:
+            raise MismatchError(f"Cannot add to the catalogue: {'; '.join(problems)}. A catalogue holds one base and one space.")
+        if taken:
+            raise InputError(f"The catalogue has {', '.join(map(repr, taken))} already. Rename, or replace with --replace.")
+        return replace(self, entries=tuple(held[name] for name in sorted(held)))
+
+    def __getitem__(self, name: str) -> Explanation:
+        """Return the entry called ``name``.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise NotFoundError(f"The catalogue has no pLLM '{name}'. It has: {', '.join(e.name for e in self.entries)}.")
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """What selection needs: arrays instead of records."""
+        weights = np.array([entry.n_probes for entry in self.entries], float)
+        return Candidates(
+            base_digest=self.base_digest,
+            space_digest=self.space_digest,
+            words=self.words,
+            names=tuple(entry.name for entry in self.entries),
+            coefficients=np.array([entry.coefficients for entry in self.entries]),
+            noise=np.average([entry.covariance for entry in self.entries], axis=0, weights=weights),
+            base_coefficients=np.average([e.base_coefficients for e in self.entries], axis=0, weights=weights),
+            base_unexplained=np.average([e.base_unexplained for e in self.entries], axis=0, weights=weights),
+            n_probes=int(weights.min()),
+            adapter_bytes=np.array([entry.adapter_bytes for entry in self.entries], np.int64),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the readable form, whole or not at all."""
+        entries = [entry.as_dict() for entry in self.entries]
+        write_json(path, {"format": FORMAT, "version": FORMAT_VERSION, "entries": entries})
+
+    @classmethod
+    def load(cls, path: Path) -> Catalogue:
+        """Read the readable form.
+
+        Raises
+        ------
+        FileFormatError
+            It is cut, edited beyond use, of another format or of a newer version.
+        """
+        value = read_json(path, format=FORMAT, max_version=FORMAT_VERSION)
+        entries = value.get("entries")
+        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise FileFormatError(f"'{path}' is no usable catalogue: it lists no entries. Make it again.")
+        return cls.of(Explanation.from_dict(entry, source=f"{path}, entry {i}") for i, entry in enumerate(entries, 1))
+
+    def export_compact(self, path: Path) -> int:
+        """Write the compact form; returns the bytes a pLLM takes in it (at most 64), the part shared by all apart.
+
+        Raises
+        ------
+        InputError
+            A pLLM would take more than 64 bytes, or lacks a digest to be fetched by.
+        """
+        unbound = [entry.name for entry in self.entries if len(entry.adapter_digest) != 64]
+        if unbound:
+            raise InputError(
+                f"Cannot export {', '.join(unbound)}: explained from ready answers, without an adapter that a phone could "
+                "fetch. Explain the adapter itself."
+            )
+        each = _encode(self)
+        size = sum(array.nbytes for array in each.values()) // len(self.entries)
+        if size > BYTES_A_PLLM:
+            raise InputError(f"{len(self.words)} words take {size} bytes a pLLM, at most {BYTES_A_PLLM} fit. Use up to 46 words.")
+        shared = {
+            "noise": self.candidates.noise[np.triu_indices(len(self.words))].astype(np.float32),
+            "base": self.candidates.base_coefficients.astype(np.float32),
+            "base_unexplained": self.candidates.base_unexplained.astype(np.float32),
+        }
+        header = {
+            "format": COMPACT_FORMAT,
+            "version": FORMAT_VERSION,
+            "base_digest": self.base_digest,
+            "space_digest": self.space_digest,
+            "words": list(self.words),
+            "n_probes": self.candidates.n_probes,
+        }
+        write_safetensors(path, {**each, **shared}, {"xpert": json.dumps(header, sort_keys=True)})
+        return size
+
+    def _differences(self, entry: Explanation) -> list[str]:
+        pairs = (("base", self.base_digest, entry.base_digest), ("style space", self.space_digest, entry.space_digest))
+        found = [
+            f"'{entry.name}' has the {what} {theirs[:12] or 'unknown'}, expected {ours[:12] or 'unknown'}"
+            for what, ours, theirs in pairs
+            if ours != theirs
+        ]
+        return found or ([] if entry.words == self.words else [f"'{entry.name}' has other words"])
+
+
+def _encode(catalogue: Catalogue) -> dict[str, NDArray[np.generic]]:
+    coefficients = catalogue.candidates.coefficients
+    entries = catalogue.entries
+    digests: Sequence[bytes] = [bytes.fromhex(entry.adapter_digest)[:8] for entry in entries]
+    kib = [min(-(-entry.adapter_bytes // 1024), 2**32 - 1) for entry in entries]
+    columns: dict[str, NDArray[np.generic]] = {
+        "ids": np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 8),
+        "kib": np.array(kib, np.uint32),
+        "strength": np.array([entry.strength for entry in entries], np.float16),
+        "residual": np.array([entry.residual_share for entry in entries], np.float16),
+    }
+    if len(catalogue.words) <= 24:
+        steps = np.clip(np.rint(coefficients / SCALE), -32767, 32767)
+        return {"coefficients": steps.astype(np.int16), **columns}
+    scale = np.maximum(np.abs(coefficients).max(1), 1e-6).astype(np.float16)
+    steps = np.rint(coefficients / scale[:, None].astype(float) * 127)
+    return {"coefficients": np.clip(steps, -127, 127).astype(np.int8), "scale": scale, **columns}
+
+
+def load_compact(path: Path) -> Candidates:
+    """Read the compact form of a catalogue.
+
+    Raises
+    ------
+    FileFormatError
+        It is cut, tampered with, of another format or of a newer version.
+    """
+    arrays, metadata = read_safetensors(path)
+    header = read_header(path, metadata, kind=COMPACT_FORMAT, max_version=FORMAT_VERSION)
+    try:
+        words = header["words"]
+        n_probes = header["n_probes"]
+        if not isinstance(words, list) or not isinstance(n_probes, int) or n_probes < 1 or not words:
+            raise ValueError("its words or its number of probes are missing")
+        k, n = len(words), len(arrays["ids"])
+        steps = arrays["coefficients"].astype(np.float64)
+        step = arrays["scale"].astype(np.float64).reshape(n, 1) / 127 if "scale" in arrays else SCALE
+        coefficients = steps * step
+        noise = np.zeros((k, k))
+        noise[np.triu_indices(k)] = arrays["noise"]
+        noise = np.triu(noise) + np.triu(noise, 1).T
+        ids = arrays["ids"]
+        if coefficients.shape != (n, k) or ids.shape != (n, 8) or ids.dtype != np.uint8 or n == 0:
+            raise ValueError(f"coefficients of shape {coefficients.shape} for {n} pLLMs and {k} words")
+        if arrays["base"].shape != (k,) or arrays["kib"].shape != (n,):
+            raise ValueError("its arrays differ in length")
+        if arrays["base_unexplained"].ndim != 1:
+            raise ValueError("its base_unexplained is no list")
+        if not all(np.isfinite(a).all() for a in (noise, arrays["base"], coefficients, arrays["base_unexplained"])):
+            raise ValueError("it holds NaN or infinity")
+        return Candidates(
+            base_digest=str(header["base_digest"]),
+            space_digest=str(header["space_digest"]),
+            words=tuple(map(str, words)),
+            names=tuple(bytes(row).hex() for row in ids),
+            coefficients=coefficients,
+            noise=noise,
+            base_coefficients=arrays["base"].astype(np.float64),
+            base_unexplained=arrays["base_unexplained"].astype(np.float64),
+            n_probes=n_probes,
+            adapter_bytes=arrays["kib"].astype(np.int64) * 1024,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"'{path}' is no usable compact catalogue: {error}. Export it again.") from error

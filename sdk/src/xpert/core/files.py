@@ -1,0 +1,255 @@
+"""Reading and writing files: whole or not at all, checked, never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save as dump_tensors
+
+from xpert.core.errors import FileFormatError, NotFoundError, StorageError, UnsafeFileError
+
+Tensors = dict[str, np.ndarray[Any, np.dtype[Any]]]
+
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: ``XPERT_CACHE``, or ``xpert`` in the user's cache folder."""
+    own = os.environ.get("XPERT_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xpert"
+
+
+def sha256_hex(data: bytes) -> str:
+    """Return the SHA-256 digest of ``data`` as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    StorageError
+        It cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no file '{path}'. Check the path.") from error
+    except OSError as error:
+        raise StorageError(f"Cannot read '{path}': {error.strerror}. Check that it is a readable file.") from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``: afterwards it holds all of it, or what it held before.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, or the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _storage(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _storage(path, error) from error
+        raise
+
+
+@contextmanager
+def staged_folder(path: Path) -> Iterator[Path]:
+    """Build a folder beside ``path`` and put it in its place when the block ends without an error.
+
+    Yields
+    ------
+    Path
+        The folder to fill; it is removed where the block fails, and ``path`` stays as it was.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, or the place cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise _storage(path, error) from error
+    try:
+        yield stage
+        stage.chmod(0o777 & ~_umask())
+        _swap(stage, path)
+    except BaseException as error:
+        shutil.rmtree(stage, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _storage(path, error) from error
+        raise
+
+
+def _swap(stage: Path, path: Path) -> None:
+    """Rename ``stage`` to ``path``; what stood there is moved aside first, and put back if that fails."""
+    if not path.exists():
+        stage.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old.")) / path.name
+    path.rename(old)
+    try:
+        stage.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    finally:
+        shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def read_json(path: Path, *, format: str, max_version: int) -> dict[str, Any]:  # noqa: A002
+    """Read a JSON document of ours.
+
+    Parameters
+    ----------
+    path
+        The file.
+    format
+        What the document's key ``format`` must say.
+    max_version
+        Newest version that this code can read.
+
+    Raises
+    ------
+    FileFormatError
+        It is cut, not JSON, of another format or of a newer version.
+    """
+    try:
+        value = json.loads(read_bytes(path).decode())
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"'{path}' is not valid JSON: {error}. Was it cut or edited? Make it again.") from error
+    return check_header(path, value, kind=format, max_version=max_version)
+
+
+def check_header(path: Path, value: object, *, kind: str, max_version: int) -> dict[str, Any]:
+    """Check ``format`` and ``version`` of a document of ours and return it.
+
+    Raises
+    ------
+    FileFormatError
+        The document is of another format or of a newer version.
+    """
+    found = value.get("format") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or found != kind:
+        raise FileFormatError(f"'{path}' is not a file of format '{kind}': found {found!r}. Give the right file.")
+    version = value.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise FileFormatError(f"'{path}' has the version {version!r}; expected a whole number from 1. Make it again.")
+    if version > max_version:
+        raise FileFormatError(
+            f"'{path}' has version {version} of '{kind}', this program reads up to {max_version}. Upgrade xpert."
+        )
+    return value
+
+
+def refuse_pickle(path: Path, head: bytes) -> None:
+    """Refuse content that a pickle-based checkpoint starts with.
+
+    Raises
+    ------
+    UnsafeFileError
+        ``head`` starts as a pickle or as a zip of pickles does.
+    """
+    if head[:2] in {b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"} or head[:4] == b"PK\x03\x04":
+        raise UnsafeFileError(
+            f"'{path}' is a pickled checkpoint, which could run code when read. Convert it to safetensors where it "
+            "was made (model.save_pretrained(..., safe_serialization=True)) and give that file."
+        )
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Write arrays as safetensors, whole or not at all."""
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    write_atomic(path, dump_tensors(arrays, metadata=dict(metadata or {})))
+
+
+def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Read arrays and metadata of a safetensors file.
+
+    Raises
+    ------
+    UnsafeFileError
+        It is a pickled checkpoint.
+    FileFormatError
+        It is truncated or not safetensors.
+    """
+    data = read_bytes(path)
+    refuse_pickle(path, data[:4])
+    try:
+        tensors: Tensors = {name: _array(entry) for name, entry in deserialize(data)}  # type: ignore[no-untyped-call]
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + size].decode()).get("__metadata__") or {}
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FileFormatError(
+            f"'{path}' is not a whole safetensors file of {len(data)} bytes: {error}. Was it cut? Fetch it again."
+        ) from error
+    return tensors, {str(key): str(value) for key, value in metadata.items()}
+
+
+def _array(entry: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[Any]]:
+    """Turn one raw entry into an array; bfloat16, which numpy lacks, becomes float32 without loss."""
+    kind = entry["dtype"]
+    if kind == "BF16":
+        wide = np.frombuffer(entry["data"], "<u2").astype("<u4") << 16
+        return wide.view("<f4").reshape(entry["shape"])
+    return np.frombuffer(entry["data"], DTYPES[kind]).reshape(entry["shape"]).copy()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _storage(path: Path, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    return StorageError(f"Cannot write '{path}': {reason}. Nothing was changed. Free space or choose another place.")

@@ -1,0 +1,106 @@
+"""Digests that bind adapters to the base they were made for; computed without loading a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from safetensors import SafetensorError, safe_open
+
+from xpert.core.errors import FileFormatError, NotFoundError, UnsafeFileError
+from xpert.core.files import read_bytes, refuse_pickle, sha256_hex
+
+# What a library version or a loader adds to a config without changing the model.
+VOLATILE = frozenset({"transformers_version", "torch_dtype", "dtype", "_name_or_path", "use_cache", "architectures"})
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+CHUNK = 1 << 24
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """List the safetensors files of a model or adapter.
+
+    Raises
+    ------
+    NotFoundError
+        The folder holds no weights.
+    UnsafeFileError
+        It holds pickled weights only.
+    """
+    files = sorted(Path(folder).glob("*.safetensors"))
+    if files:
+        return files
+    pickled = [path.name for pattern in PICKLES for path in sorted(Path(folder).glob(pattern))]
+    if pickled:
+        raise UnsafeFileError(
+            f"'{folder}' holds pickled weights only ({', '.join(pickled)}), which could run code when read. Convert them to "
+            "safetensors where they were made (model.save_pretrained(...)) and give that folder."
+        )
+    raise NotFoundError(f"'{folder}' holds no *.safetensors. Give the folder of a model or adapter in Hugging Face's format.")
+
+
+def base_digest(folder: Path) -> str:
+    """Compute the digest of a base model: its config and the names, types, shapes and bytes of its tensors.
+
+    Sharding does not change it, nor does what a library version adds to the config.
+
+    Raises
+    ------
+    FileFormatError
+        A file is truncated or not what its name says.
+    """
+    folder = Path(folder)
+    config_file = folder / "config.json"
+    try:
+        config = json.loads(read_bytes(config_file))
+        stable = {key: value for key, value in config.items() if key not in VOLATILE}
+    except (ValueError, AttributeError) as error:
+        raise FileFormatError(f"'{config_file}' is not a model's config: {error}. Fetch the model again.") from error
+    total = hashlib.sha256(json.dumps(stable, sort_keys=True).encode())
+    tensors: dict[str, str] = {}
+    for path in weight_files(folder):
+        tensors |= tensor_digests(path)
+    for name in sorted(tensors):
+        total.update(f"{name}={tensors[name]}\n".encode())
+    return total.hexdigest()
+
+
+def tensor_digests(path: Path) -> dict[str, str]:
+    """Return name -> digest of type, shape and bytes of every tensor in a safetensors file, read in chunks.
+
+    Raises
+    ------
+    FileFormatError
+        The file is truncated or not safetensors.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            refuse_pickle(path, head)
+            with safe_open(path, framework="numpy"):
+                pass  # the library checks header, offsets and length against each other
+            size = int.from_bytes(head, "little")
+            header = json.loads(stream.read(size))
+            header.pop("__metadata__", None)
+            return {name: _tensor(stream, 8 + size, entry) for name, entry in header.items()}
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise FileFormatError(f"'{path}' is not a whole safetensors file: {error}. Was it cut? Fetch it again.") from error
+
+
+def _tensor(stream: BinaryIO, start: int, entry: dict[str, Any]) -> str:
+
+    begin, end = entry["data_offsets"]
+    digest = hashlib.sha256(f"{entry['dtype']} {entry['shape']} ".encode())
+    stream.seek(start + begin)
+    left = end - begin
+    while left > 0:
+        block = stream.read(min(CHUNK, left))
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    return sha256_hex(read_bytes(path))

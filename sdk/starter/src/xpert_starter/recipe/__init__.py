@@ -1,0 +1,1 @@
+"""How the starter models are made: pretrain -> teach -> adapters -> evaluate -> cards, each stage resumable."""
