@@ -119,17 +119,26 @@ def _generation_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method],
         return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).forward(x, mask)
 
     def decode(
-        x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, scale: Tensor, *rest: Tensor
+        x: Tensor,
+        mask: Tensor,
+        place: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scale: Tensor,
+        *rest: Tensor,
     ) -> tuple[Tensor, ...]:
-        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).decode(x, mask, keys, values)
+        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).decode(x, mask, place, keys, values)
 
     def logits(h: Tensor, norm: Tensor, output: Tensor) -> Tensor:
         return next_token_logits(g, h, norm, output)
 
     whole = prefill(x, mask, cos, sin, scale, *weights, *lora)
-    last = mask[-1:].clone()
-    last[0, -1] = MASKED  # the cache holds all but the new token, which attends to itself anyway
-    now = (x[:, -1:].clone(), last, cos[-1:].clone(), sin[-1:].clone(), whole[1].clone(), whole[2].clone())
+    place = torch.zeros(length, 1)
+    place[-1] = 1
+    cached = [(part * (1 - place)).contiguous() for part in whole[1:]]
+    now = (x[:, -1:].clone(), mask[-1:].clone(), place, cos[-1:].clone(), sin[-1:].clone(), *cached)
     head = (torch.randn(1, 1, g.hidden, generator=random), torch.ones(g.hidden), torch.randn(g.vocabulary, g.hidden) * 0.05)
     methods: dict[str, Method] = {
         "prefill": (prefill, (x, mask, cos, sin, scale, *weights, *lora)),

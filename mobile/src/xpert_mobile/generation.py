@@ -42,7 +42,7 @@ class Generator:
         InputError
             The prompt leaves no room for an answer.
         """
-        n, g = len(prompt), self.geometry
+        n = len(prompt)
         if n >= self.length:
             raise InputError(f"The prompt has {n} tokens, at most {self.length - 1} leave room for an answer. Shorten it.")
         ids = np.zeros((1, self.length), np.int64)
@@ -52,8 +52,8 @@ class Generator:
         for weights, lora in zip(self.base.layers, state.layers, strict=True):
             context = [x, self.mask, self.cos, self.sin, state.scale]
             x, keys, values = self.program.run("prefill", [*context, *weights, *lora])
-            # What stands beyond the prompt is masked until it is overwritten.
-            caches.append((keys.reshape(g.n_kv_heads, -1, g.head_dim), values.reshape(g.n_kv_heads, -1, g.head_dim)))
+            keys[:, n:], values[:, n:] = 0, 0
+            caches.append((keys, values))
         h = np.ascontiguousarray(x[:, n - 1 : n])
         made: list[int] = []
         for place in range(n, min(self.length, n + max_new_tokens)):
@@ -66,8 +66,9 @@ class Generator:
         return made
 
     def _decode(self, token: int, place: int, caches: Sequence[tuple[np.ndarray, np.ndarray]], state: AdapterState) -> np.ndarray:
-        mask = np.where(np.arange(self.length) < place, 0, MASKED).astype(np.float32)[None]
-        turn = [self.cos[place : place + 1], self.sin[place : place + 1]]
+        mask = np.where(np.arange(self.length) <= place, 0, MASKED).astype(np.float32)[None]
+        at = (np.arange(self.length) == place).astype(np.float32)[:, None]
+        turn = [at, self.cos[place : place + 1], self.sin[place : place + 1]]
         h: np.ndarray = self.base.embedding[np.array([[token]])]
         for weights, lora, (keys, values) in zip(self.base.layers, state.layers, caches, strict=True):
             h, key, value = self.program.run("decode", [h, mask, *turn, keys, values, state.scale, *weights, *lora])

@@ -98,18 +98,21 @@ class DecoderLayer:
         dx = dh + self._attention_backward(x, saved, do, grads)
         return (dx, *(part for name in PROJECTIONS for part in grads[name]))
 
-    def decode(self, x: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run one new token x (1, 1, H) against T cached ones: mask (1, T), keys and values (K, T, D)."""
+    def decode(
+        self, x: Tensor, mask: Tensor, place: Tensor, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run one new token x (1, 1, H) that takes its place in a cache of T.
+
+        ``mask`` (1, T) is open up to the new token, ``place`` (T, 1) is 1 at it and 0 elsewhere, keys and values are (K, T, D)
+        with zeros there; the token's own key and value (K, 1, D) are returned for the cache.
+        """
         g = self.g
         n, _ = self._norm(x, self.norm_in)
         q = self._rotate(self._heads(self.p["q_proj"](n), g.n_heads)).reshape(g.n_kv_heads, self.groups, g.head_dim)
         k = self._rotate(self._heads(self.p["k_proj"](n), g.n_kv_heads)).reshape(g.n_kv_heads, 1, g.head_dim)
         v = self._heads(self.p["v_proj"](n), g.n_kv_heads).reshape(g.n_kv_heads, 1, g.head_dim)
-        root = g.head_dim**-0.5
-        old = torch.bmm(q, keys.transpose(1, 2)) * root + mask
-        probability = torch.softmax(torch.cat([old, torch.bmm(q, k.transpose(1, 2)) * root], -1), -1)
-        length = keys.shape[1]
-        mixed = torch.bmm(probability[:, :, :length], values) + probability[:, :, length:] * v
+        scores = torch.bmm(q, (keys + k * place).transpose(1, 2)) * g.head_dim**-0.5
+        mixed = torch.bmm(torch.softmax(scores + mask, -1), values + v * place)
         h = x + self.p["o_proj"](mixed.reshape(1, 1, g.n_heads * g.head_dim))
         n, _ = self._norm(h, self.norm_mlp)
         gate = self.p["gate_proj"](n)

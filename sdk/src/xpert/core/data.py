@@ -70,6 +70,11 @@ def users() -> tuple[UserText, ...]:
     return tuple(UserText(r["user"], r["prompt"], r["text"]) for r in _rows("users.jsonl"))
 
 
+def axis_texts() -> list[StyledText]:
+    """Return the texts that the default space's axes are made from: the exemplars, and StyleBank without the probes."""
+    return [*exemplars(), *(text for text in stylebank() if text.id in TRAIN_PROMPTS)]
+
+
 def probes() -> tuple[str, ...]:
     """Return the 40 default probes: prompts that neither axes nor starter adapters have seen."""
     return tuple(t.prompt for t in stylebank() if t.style == "neutral" and t.id in PROBE_PROMPTS)

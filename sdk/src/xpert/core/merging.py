@@ -13,7 +13,7 @@ import numpy as np
 from xpert.core.catalogue import Candidates
 from xpert.core.errors import FileFormatError, InputError
 from xpert.core.files import read_json, write_json
-from xpert.core.selection import mean_noise
+from xpert.core.posterior import mean_noise
 from xpert.core.space import Matrix
 
 FORMAT = "xpert-recipe"

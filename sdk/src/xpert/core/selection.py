@@ -1,34 +1,27 @@
 """Choosing the nearest pLLM for a user's texts by coefficients alone (paper, section on model selection).
 
-The user's mean coefficients v are modelled as ``v ~ N(c + a (z - c), noise)``: z a pLLM's coefficients, c the centre of the
-catalogue (mean of the base and all pLLMs), a the unknown share of the texts that are in the pLLM's style. Summing over a
-gives every pLLM a probability; the same sums give the similarity a, hence the expected saving. Two further hypotheses
-compete: the base itself, and a style that no pLLM has.
+`xpert.core.posterior` gives every pLLM a probability and the user a similarity; here they become a ranking, an expected
+saving, and the decision to abstain.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpert.core.catalogue import Candidates
+from xpert.core.encoder import Encoder
 from xpert.core.errors import InputError, MismatchError
 from xpert.core.explanation import WordCoefficient, bootstrap_interval
+from xpert.core.posterior import mean_noise, misfit, posterior
 from xpert.core.space import Matrix, StyleSpace
-
-SHARES = np.linspace(0.2, 1.0, 17)
-"""Shares of the user's texts in a pLLM's style that are summed over."""
-
-SHARE_PRIOR = np.where(SHARES == 1, 0.9, 0.1 / (len(SHARES) - 1))
-"""Most users write in one style; the rest is spread evenly."""
+from xpert.core.texts import PersonalText
 
 TEMPERATURE = 1.0
 """Softens the posterior so that confidence means share right: `xpert bench selection` prints the reliability."""
-
-UNPAIRED_NOISE = 1.5
-"""Without the base's answers to the user's own prompts, their topics count as noise as well."""
 
 MISFIT_LIMIT = 0.95
 """Above this misfit no pLLM has the user's style. Of StyleBank styles that stand in the catalogue, 20 texts stay below
@@ -214,6 +207,55 @@ def select(
     )
 
 
+def choose(
+    texts: Sequence[PersonalText],
+    candidates: Candidates,
+    *,
+    space: StyleSpace,
+    encoder: Encoder,
+    base_answers: Sequence[str] | None = None,
+    saving: SavingModel | None = None,
+    min_confidence: float = 0.5,
+    seed: int = 0,
+) -> Selection:
+    """Choose the pLLM nearest to a user's texts, or abstain; the texts are encoded here and go nowhere.
+
+    Parameters
+    ----------
+    texts
+        The user's texts.
+    candidates
+        The catalogue: ``catalogue.candidates`` or ``load_compact(path)``.
+    space, encoder
+        The catalogue's style space, and an encoder of the space's name on any engine.
+    base_answers
+        The base's answers to the texts' prompts, if they are there: the choice is surer with them.
+    saving, min_confidence, seed
+        See `select`.
+
+    Raises
+    ------
+    MismatchError
+        Space, encoder and catalogue do not belong together.
+    InputError
+        There are no texts.
+    """
+    check_space(space, candidates)
+    space.check_encoder(encoder)
+    if not texts:
+        raise InputError("There are no texts to choose by. Give at least one, better 10 or more.")
+    raw = encoder.encode([text.text for text in texts])
+    return select(
+        space.coefficients(raw),
+        candidates,
+        base=None if base_answers is None else space.coefficients(encoder.encode(base_answers)),
+        novelty=novelty(space, raw, candidates),
+        saving=saving,
+        min_confidence=min_confidence,
+        seed=seed,
+    )
+
+
 def differences(texts: NDArray[np.floating], candidates: Candidates, *, base: NDArray[np.floating] | None = None) -> Matrix:
     """Return a user's coefficients text by text, shape (n_texts, n_axes), as differences to the base.
 
@@ -254,68 +296,6 @@ def user_words(single: Matrix, words: tuple[str, ...], *, seed: int = 0) -> tupl
         )
         for i in np.argsort(-np.abs(value), kind="stable")
     )
-
-
-def mean_noise(candidates: Candidates, n_texts: int, *, paired: bool) -> Matrix:
-    """Return the covariance of (user's mean - pLLM's mean) when they share one style, shape (n_axes, n_axes)."""
-    noise = candidates.noise * (1 / n_texts + 1 / candidates.n_probes) * (1.0 if paired else UNPAIRED_NOISE)
-    k = len(noise)
-    shrunk: Matrix = 0.5 * noise + (0.5 * np.trace(noise) / k + 1e-9) * np.eye(k)
-    return shrunk
-
-
-def centre(candidates: Candidates) -> Matrix:
-    """Return the mean of the base (at zero) and all pLLMs, shape (n_axes,): where a mixed crowd of texts lies."""
-    mean: Matrix = candidates.coefficients.sum(0) / (len(candidates.coefficients) + 1)
-    return mean
-
-
-def posterior(value: Matrix, candidates: Candidates, noise: Matrix) -> tuple[Matrix, Matrix]:
-    """Score every pLLM for a user's mean coefficients.
-
-    Parameters
-    ----------
-    value
-        Mean coefficients of the user, shape (n_axes,).
-    candidates
-        The catalogue.
-    noise
-        Covariance as of `mean_noise`.
-
-    Returns
-    -------
-    score
-        Log posterior up to a constant, the share summed out, shape (n_pllms,).
-    share
-        Posterior mean of the share of texts in each pLLM's style, shape (n_pllms,).
-    """
-    middle = centre(candidates)
-    lines = (candidates.coefficients - middle)[:, None] * SHARES[None, :, None]
-    gap = (value - middle) - lines
-    log = -0.5 * np.einsum("sak,kl,sal->sa", gap, np.linalg.inv(noise), gap) + np.log(SHARE_PRIOR)
-    score = np.logaddexp.reduce(log, axis=1)
-    share = np.exp(log - score[:, None]) @ SHARES
-    return score, share
-
-
-def misfit(value: Matrix, candidates: Candidates, noise: Matrix) -> float:
-    """Measure how badly the best pLLM explains a user's mean coefficients, whatever the share.
-
-    Returns
-    -------
-    float
-        Length of what remains beyond the noise, over the length of what the pLLM explains, in units of the noise of one
-        text: 0 for a style that is there, about 1 and more for one that is not.
-    """
-    single = 0.5 * candidates.noise + (0.5 * np.trace(candidates.noise) / len(noise) + 1e-9) * np.eye(len(noise))
-    metric = np.linalg.inv(single)
-    lines = (candidates.coefficients - centre(candidates))[:, None] * SHARES[None, :, None]
-    gap = (value - centre(candidates)) - lines
-    left = np.einsum("sak,kl,sal->sa", gap, metric, gap)
-    best = np.unravel_index(left.argmin(), left.shape)
-    beyond = max(float(left[best]) - float(np.trace(metric @ noise)), 0.0)
-    explained = float(lines[best] @ metric @ lines[best])
-    return (beyond / explained) ** 0.5 if explained > 0 else float("inf")
 
 
 def novelty(space: StyleSpace, raw: NDArray[np.floating], candidates: Candidates) -> float:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from xpert.core.encoder import Encoder
 from xpert.core.errors import FileFormatError, InputError, MismatchError
 from xpert.core.files import Tensors, check_header, read_safetensors, sha256_hex, write_safetensors
 
+DEFAULT = "default.space.safetensors"
 FORMAT = "xpert-space"
 FORMAT_VERSION = 1
 NEUTRAL = "neutral"
@@ -170,6 +172,12 @@ class StyleSpace:
                 f"{str(header.get('digest'))[:12]}. Fetch or build it again."
             )
         return space
+
+    @classmethod
+    def default(cls) -> StyleSpace:
+        """Load the space that comes with the package: 24 English words, from StyleBank (b001 to b120) and the exemplars."""
+        with as_file(files("xpert").joinpath("data", DEFAULT)) as path:
+            return cls.load(path)
 
     def _description(self) -> dict[str, object]:
         return {
