@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import cast
 
 from xpert.core.errors import MissingExtraError, NotFoundError
 
 GROUP = "xpert.models"
 """Entry points ``scheme = function``: the function turns NAME of ``scheme:NAME`` into a folder."""
+
+LISTS = "xpert.model_lists"
+"""Entry points ``scheme = function``: the function lists the NAMEs of the collection's adapters."""
 
 
 def resolve(name: str | Path) -> Path:
@@ -40,15 +44,30 @@ def resolve(name: str | Path) -> Path:
     return _download(text)
 
 
+def listed(scheme: str) -> tuple[str, ...]:
+    """List the adapters of an installed collection, as ``scheme:NAME``.
+
+    Raises
+    ------
+    MissingExtraError
+        The collection is not installed.
+    """
+    names = cast("Callable[[], Sequence[str]]", _load(LISTS, scheme))
+    return tuple(f"{scheme}:{name}" for name in names())
+
+
 def _collection(scheme: str) -> Callable[[str], Path]:
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    return cast("Callable[[str], Path]", _load(GROUP, scheme))
+
+
+def _load(group: str, scheme: str) -> object:
+    found = {point.name: point for point in entry_points(group=group)}
     if scheme not in found:
         raise MissingExtraError(
             f"No collection of models '{scheme}:' is installed (found: {', '.join(sorted(found)) or 'none'}). "
             f"Install it with: pip install xpert-{scheme}"
         )
-    path_of: Callable[[str], Path] = found[scheme].load()
-    return path_of
+    return found[scheme].load()
 
 
 def _download(name: str) -> Path:

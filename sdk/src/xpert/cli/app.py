@@ -1,0 +1,38 @@
+"""The command `xpert`: gathers the groups, and turns errors into one message and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from xpert.cli import bench, catalogue, demo, explain, merge, personalize, select_pllm, space
+from xpert.cli.output import fail
+from xpert.core.errors import XpertError
+
+HELP = """Explainable personalized tuning: choose the nearest personal LLM by coefficients, fine-tune that one.
+
+Exit status: 0 done, 2 wrong usage, 3 bad input, 4 bad or unsafe file, 5 parts that do not belong together, 6 not found,
+7 an optional part is not installed, 8 disk, 9 training, 130 interrupted. An abstention is an answer, not an error."""
+
+app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(space.app, name="space", help="Style spaces: the words that explanations are written in.")
+app.command("explain")(explain.explain)
+app.add_typer(catalogue.app, name="catalogue", help="Catalogues: the explained pLLMs of one base.")
+app.command("select")(select_pllm.select)
+app.command("merge")(merge.merge)
+app.command("personalize")(personalize.personalize)
+app.add_typer(bench.app, name="bench", help="Benchmarks: each prints its figures beside the aims.")
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command line."""
+    # Progress bars and advice of the libraries below would mix with our own output.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except XpertError as error:
+        sys.exit(fail(error))

@@ -1,0 +1,66 @@
+"""`xpert select`: the pLLM nearest to a user's texts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from xpert.cli.explain import spelled
+from xpert.cli.output import JsonOption, Output, table
+from xpert.cli.parts import EngineOption, SpaceOption, open_candidates, open_encoder, open_space
+from xpert.core.errors import InputError
+from xpert.core.files import cache_folder
+from xpert.core.selection import Selection, choose
+from xpert.core.texts import PersonalText, read_texts, warn_about
+
+
+def select(
+    texts: Annotated[Path, typer.Argument(help='Texts: .jsonl {"text","prompt"?}, .txt, .csv or .parquet.')],
+    catalogue: Annotated[Path, typer.Option("--catalogue", "-c", help="Catalogue, readable or compact.")],
+    base: Annotated[
+        str | None, typer.Option("--base", "-b", help="Base model to answer the texts' prompts: surer, but an LLM runs.")
+    ] = None,
+    space: SpaceOption = None,
+    engine: EngineOption = "torch",
+    json_: JsonOption = False,
+) -> None:
+    """Choose the pLLM nearest to your texts, or abstain. Nothing leaves this machine."""
+    output = Output(as_json=json_)
+    found = read_texts(texts)
+    for warning in warn_about(found):
+        output.warn(warning)
+    selection = choose(
+        found,
+        open_candidates(catalogue),
+        space=open_space(space),
+        encoder=open_encoder(engine),
+        base_answers=_base_answers(base, found) if base else None,
+    )
+    output.show({**asdict(selection), "choice": selection.choice}, *views(selection))
+
+
+def _base_answers(base_name: str, texts: list[PersonalText]) -> list[str]:
+    from xpert.models.base import load_base
+    from xpert.models.probing import BASE, answer_probes
+
+    prompts = [text.prompt for text in texts if text.prompt]
+    if len(prompts) < len(texts):
+        raise InputError(f"--base needs a prompt with every text, {len(texts) - len(prompts)} have none. Leave --base out.")
+    return answer_probes(load_base(base_name), {}, prompts, cache=cache_folder() / "answers")[BASE]
+
+
+def views(selection: Selection, *, n: int = 5) -> list[RenderableType]:
+    """Lay out a selection for people."""
+    rows = [
+        (m.name, f"{m.probability:.1%}", f"{m.similarity:.0%}", f"{m.adapter_bytes / 1024:,.0f} KiB")
+        for m in selection.matches[:n]
+    ]
+    ranking = table("Nearest pLLMs", ("pLLM", "probability", "similarity", "download"), rows)
+    words = ", ".join(spelled(word) for word in selection.words[:4])
+    verdict = f"[bold]{'Abstain' if selection.abstain else selection.choice}[/]: {selection.reason}"
+    saving = f"Expected saving, selection counted: {selection.expected_saving:.0%} of the fine-tuning time."
+    return [f"Your texts: {words}", ranking, verdict, *([] if selection.abstain else [saving])]

@@ -1,0 +1,97 @@
+"""`xpert space`: build and look at style spaces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from xpert.cli.output import JsonOption, Output, table
+from xpert.cli.parts import EngineOption, open_encoder, open_space
+from xpert.core.data import StyledText, axis_texts
+from xpert.core.errors import FileFormatError, InputError
+from xpert.core.files import read_bytes
+from xpert.core.space import StyleSpace, build_space
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, NAME.space.safetensors.")],
+    exemplars: Annotated[
+        Path | None, typer.Option(help='Lines {"id","prompt","style","text"}, style "neutral" included; default: bundled.')
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the space.")] = "default",
+    engine: EngineOption = "torch",
+    json_: JsonOption = False,
+) -> None:
+    """Build a style space from texts in a neutral and in other styles."""
+    output = Output(as_json=json_)
+    texts = read_styled(exemplars) if exemplars else axis_texts()
+    encoder = open_encoder(engine)
+    parts = []
+    with output.progress("encoding the exemplars") as report:
+        for start in range(0, len(texts), 64):
+            parts.append(encoder.encode([text.text for text in texts[start : start + 64]]))
+            report(min(start + 64, len(texts)), len(texts))
+    space = build_space(texts, encoder, name=name, raw=np.concatenate(parts))
+    space.save(out)
+    _show(output, space, path=str(out))
+
+
+@app.command()
+def show(
+    path: Annotated[Path | None, typer.Argument(help="Style space; default: the one that comes with xpert.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show a style space's words and how much they overlap."""
+    _show(Output(as_json=json_), open_space(path), path=str(path or "the default"))
+
+
+def read_styled(path: Path) -> list[StyledText]:
+    """Read exemplars from JSON Lines.
+
+    Raises
+    ------
+    FileFormatError, InputError
+        A line is not JSON, or lacks a part.
+    """
+    texts, problems = [], []
+    for i, line in enumerate(read_bytes(path).decode(errors="replace").splitlines(), 1):
+        if line.strip():
+            try:
+                row: Any = json.loads(line)
+            except ValueError as error:
+                raise FileFormatError(f"Line {i} of '{path}' is not JSON: {error}.") from error
+            keys = ("id", "prompt", "style", "text")
+            if isinstance(row, dict) and all(isinstance(row.get(key), str) for key in keys):
+                texts.append(StyledText(*(row[key] for key in keys)))
+            else:
+                problems.append(f"line {i}")
+    if problems:
+        raise InputError(f'In \'{path}\', {", ".join(problems[:8])} lack texts under "id", "prompt", "style" or "text".')
+    return texts
+
+
+def _show(output: Output, space: StyleSpace, *, path: str) -> None:
+    axes = space.axes.astype(float)
+    length = np.linalg.norm(axes, axis=1)
+    cosine = (axes @ axes.T) / np.outer(length, length) - 2 * np.eye(len(axes))
+    rows = [
+        (word, float(length[i]), space.words[j], float(cosine[i, j]))
+        for i, word in enumerate(space.words)
+        for j in [cosine[i].argmax()]
+    ]
+    data = {
+        "name": space.name,
+        "version": space.version,
+        "encoder": space.encoder,
+        "digest": space.digest,
+        "words": [{"word": w, "length": n, "nearest": near, "cosine": c} for w, n, near, c in rows],
+    }
+    view = table(f"{space.name}, version {space.version}, {path}", ("word", "length", "nearest word", "cosine"), rows)
+    output.show(data, view, f"encoder {space.encoder}, digest {space.digest[:12]}")
