@@ -98,9 +98,7 @@ class DecoderLayer:
         dx = dh + self._attention_backward(x, saved, do, grads)
         return (dx, *(part for name in PROJECTIONS for part in grads[name]))
 
-    def decode(
-        self, x: Tensor, mask: Tensor, place: Tensor, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def decode(self, x: Tensor, mask: Tensor, place: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run one new token x (1, 1, H) that takes its place in a cache of T.
 
         ``mask`` (1, T) is open up to the new token, ``place`` (T, 1) is 1 at it and 0 elsewhere, keys and values are (K, T, D)

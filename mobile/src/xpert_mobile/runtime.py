@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xpert.core.encoder import SentenceEncoder
@@ -85,6 +85,17 @@ class ExecuTorchRuntime:
         base = weights or MappedBase(folder, geometry, cache)
         program = Program(path, threads=options.threads)
         return LayerwiseModel(base, geometry, program, batch=options.batch_size, length=length)
+
+    def training_step(self, base: Path, texts: Sequence[PersonalText], *, cache: Path, threads: int = 2) -> Callable[[], None]:
+        """Return a function that runs one training step on ``texts``, everything loaded; for measuring."""
+        folder = resolve(base)
+        geometry = read_geometry(folder)
+        samples = encode_texts(folder, texts, geometry)
+        options = PersonalizeOptions(batch_size=len(samples), held_out=0.0, threads=threads)
+        weights = MappedBase(folder, geometry, cache)
+        state = fresh(geometry, rank=options.rank, alpha=options.alpha, seed=0)
+        model = self.model(folder, samples, state.rank, options, cache=cache, weights=weights)
+        return Trainer(model, state, samples, options, cache / "measured").advance
 
     def generate(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -146,7 +145,7 @@ class Trainer:
         if self.step == 0:
             self._measure()
         while self.step < self.options.max_steps and not self._finished():
-            self._advance()
+            self.advance()
             if self.step % self.options.eval_every == 0 or self.step == self.options.max_steps:
                 self._measure()
             if self.step % CHECKPOINT_EVERY == 0:
@@ -169,7 +168,14 @@ class Trainer:
         reached = self.options.target_loss is not None and self.best_loss <= self.options.target_loss
         return reached or self.stale >= self.options.patience
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Run one step.
+
+        Raises
+        ------
+        TrainingError
+            The loss became NaN.
+        """
         picked = batch_of(self.train_set, self.step, size=self.options.batch_size, seed=self.options.seed)
         loss, gradients = self.model.loss_and_gradients(picked, self.state)
         norm = float(np.sqrt(sum(float(np.vdot(g, g)) for g in gradients)))
@@ -233,11 +239,6 @@ class Trainer:
             self.best_loss = float(numbers["best_loss"])
         except (KeyError, ValueError, TypeError) as error:
             raise FileFormatError(f"The checkpoint '{self.checkpoint}' is broken: {error!r}. Remove it to start anew.") from error
-
-    def discard(self) -> None:
-        """Remove what a run has left beside its output."""
-        self.checkpoint.unlink(missing_ok=True)
-        shutil.rmtree(self.out, ignore_errors=True)
 
 
 def split(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[list[Sample], list[Sample]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -48,9 +47,7 @@ def run_selection_speed(
             os.sched_setaffinity(0, {min(before)})
         for engine, encoder in encoders.items():
             choose(texts[:N_TEXTS], candidates, space=space, encoder=encoder)
-            choices[engine] = [
-                choose(row, candidates, space=space, encoder=encoder).matches[0].name for row in by_user.values()
-            ]
+            choices[engine] = [choose(row, candidates, space=space, encoder=encoder).matches[0].name for row in by_user.values()]
         for _ in range(repeats):
             for engine, encoder in encoders.items():
                 start = perf_counter()

@@ -52,9 +52,7 @@ class StarterCatalogue:
     encoder: Encoder
 
 
-def explain_starter(
-    base: BaseModel, encoder: Encoder, *, cache: Path, progress: Progress | None = None
-) -> StarterCatalogue:
+def explain_starter(base: BaseModel, encoder: Encoder, *, cache: Path, progress: Progress | None = None) -> StarterCatalogue:
     """Explain all starter pLLMs with the default space and probes."""
     space = StyleSpace.default()
     adapters = {name.partition(":")[2]: name for name in listed("starter")}
@@ -117,9 +115,7 @@ def run_users(data: Path | None, starter: StarterCatalogue, *, draws: int = 100,
         abstained = 0
         for _ in range(draws):
             part = raw[rng.permutation(len(raw))[:n_texts]]
-            found = select(
-                starter.space.coefficients(part), candidates, novelty=novelty(starter.space, part, candidates)
-            )
+            found = select(starter.space.coefficients(part), candidates, novelty=novelty(starter.space, part, candidates))
             firsts[found.matches[0].name] += 1
             abstained += found.abstain
         out[user] = {

@@ -111,6 +111,10 @@ class DeviceRuntime(Protocol):
         """Fine-tune an adapter on ``texts``; a run that was cut off goes on from its last step."""
         ...
 
+    def training_step(self, base: Path, texts: Sequence[PersonalText], *, cache: Path, threads: int = 2) -> Callable[[], None]:
+        """Return a function that runs one training step on ``texts``, everything loaded; for measuring."""
+        ...
+
     def generate(
         self, base: Path, prompts: Sequence[str], *, adapter: Path | None = None, max_new_tokens: int = 100, cache: Path
     ) -> list[str]:

@@ -27,8 +27,8 @@ SLOT = 2
 """Tokens that are the same for every prompt: the empty system slot and the user mark."""
 
 SETTINGS = TuneConfig(
-    learning_rate=2e-2,
-    max_steps=120,
+    learning_rate=2.5e-2,
+    max_steps=160,
     batch_size=16,
     eval_every=10,
     patience=5,

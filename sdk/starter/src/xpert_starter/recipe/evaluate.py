@@ -2,7 +2,8 @@
 
 Fluent: the base, told the style, gives the answer a mean negative log-likelihood a token below a limit. The limit is set
 between two kinds of texts that need no model: real StyleBank answers, and garbled ones (halves of two different answers joined).
-Recognized: the nearest mean of a style's training texts in the whitened features is the pLLM's own style.
+Recognized: the answer's difference to the base's answer to the same prompt, in whitened features, is nearest to the mean
+difference (style minus neutral) of the pLLM's own style over the training prompts.
 """
 
 from __future__ import annotations
@@ -65,10 +66,10 @@ class Judge:
         raw = self.encoder.encode([t.text for t in train])
         self.space = build_space(train, self.encoder, name="judge", raw=raw)
         kept = [i for i, t in enumerate(train) if t.id in TRAIN_PROMPTS]
-        white = self.space.whiten(raw[kept])
-        label = np.array([train[i].style for i in kept])
-        self.styles = sorted(set(label))
-        self.means = np.array([white[label == s].mean(0) for s in self.styles])
+        white = {(train[i].style, train[i].id): row for i, row in zip(kept, self.space.whiten(raw[kept]), strict=True)}
+        self.styles = sorted({style for style, _ in white})
+        ids = sorted(TRAIN_PROMPTS)
+        self.means = np.array([np.mean([white[s, i] - white[NEUTRAL, i] for i in ids], 0) for s in self.styles])
         self.real = {s: [t for t in bank if t.style == s and t.id in PROBE_PROMPTS] for s in self.styles}
         self.prompts = [t.prompt for t in self.real[NEUTRAL]]
         everything = [t for row in self.real.values() for t in row]
@@ -77,25 +78,26 @@ class Judge:
         self.limit = float((np.quantile(real, 0.99) + np.quantile(mixed, 0.01)) / 2)
         self.controls = {"real_fluent": share(real < self.limit), "garbled_fluent": share(mixed < self.limit)}
 
-    def figures(self, answers: Sequence[str], styles: Sequence[str]) -> StyleFigures:
+    def figures(self, answers: Sequence[str], base_answers: Sequence[str], styles: Sequence[str]) -> StyleFigures:
         """Judge a pLLM's answers to ``self.prompts``; any of ``styles`` counts (two for a mixed pLLM)."""
         nll = np.min([self.likelihood(list(zip(self.prompts, [s] * len(answers), answers, strict=True))) for s in styles], 0)
         fluent = nll < self.limit
-        recognized = np.isin(self.recognize(answers), styles)
-        real = [t.text for s in styles for t in self.real[s]]
+        recognized = np.isin(self.recognize(answers, base_answers), styles)
+        neutral = [t.text for t in self.real[NEUTRAL]]
+        real = [np.isin(self.recognize([t.text for t in self.real[s]], neutral), styles) for s in styles]
         garbled = [(t.prompt, s, g) for s in styles for t, g in garble(self.real[s])]
         return StyleFigures(
             fluent=share(fluent),
             recognized=share(recognized),
             both=share(fluent & recognized),
-            real_recognized=share(np.isin(self.recognize(real), styles)),
+            real_recognized=share(np.concatenate(real)),
             garbled_fluent=share(self.likelihood(garbled) < self.limit),
         )
 
-    def recognize(self, texts: Sequence[str]) -> NDArray[np.str_]:
-        """Name the style of every text."""
-        white = self.space.whiten(self.encoder.encode([text or " " for text in texts]))
-        distance = ((white[:, None] - self.means) ** 2).sum(-1)
+    def recognize(self, texts: Sequence[str], plain: Sequence[str]) -> NDArray[np.str_]:
+        """Name the style of every text, given the plain answers to the same prompts."""
+        white, origin = (self.space.whiten(self.encoder.encode([t or " " for t in row])) for row in (texts, plain))
+        distance = (((white - origin)[:, None] - self.means) ** 2).sum(-1)
         named: NDArray[np.str_] = np.array(self.styles)[distance.argmin(1)]
         return named
 

@@ -1,0 +1,124 @@
+"""Every published figure beside its aim: met or not, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """What a benchmark's figure should be.
+
+    Attributes
+    ----------
+    benchmark, path
+        Where the figure stands: the benchmark's name and the keys into its record.
+    value
+        The aim; at least, or at most where ``at_most`` is set.
+    paper
+        The paper's figure, where it has one of the kind.
+    """
+
+    benchmark: str
+    path: tuple[str, ...]
+    value: float
+    at_most: bool = False
+    paper: float | None = None
+
+    def met(self, found: float) -> bool:
+        """Tell whether a figure meets the aim."""
+        return found <= self.value if self.at_most else found >= self.value
+
+
+PAPER = {"30": 0.25, "50": 0.536, "70": 0.857, "80": 0.964, "90": 0.964}
+
+
+def _selection() -> list[Aim]:
+    root = ("methods", "coefficients")
+    floors: dict[str, dict[str, float]] = {
+        "paired": {"5": 0.92, "10": 0.98},
+        "unpaired": {"5": 0.86, "10": 0.94, "50": 0.99},
+        "similarity": {"30": 0.78, "50": 0.95, "70": 0.99, "80": 0.99, "90": 0.99},
+        "similarity_unpaired": {"30": 0.70, "50": 0.89, "70": 0.97, "80": 0.99, "90": 0.99},
+    }
+    return [
+        Aim(benchmark="selection", path=(*root, group, key), value=value, paper=PAPER.get(key) if "sim" in group else None)
+        for group, row in floors.items()
+        for key, value in row.items()
+    ]
+
+
+AIMS: tuple[Aim, ...] = (
+    *_selection(),
+    *(
+        Aim(benchmark="selection-28", path=("methods", "coefficients", "similarity", key), value=value, paper=value)
+        for key, value in PAPER.items()
+    ),
+    Aim(benchmark="selection-28", path=("calibration_error",), value=0.05, at_most=True),
+    Aim(benchmark="selection-speed", path=("seconds", "torch"), value=2.0, at_most=True),
+    Aim(benchmark="selection-speed", path=("seconds", "executorch"), value=2.0, at_most=True),
+    Aim(benchmark="selection-speed", path=("agreement",), value=1.0),
+    Aim(benchmark="starter-selection", path=("methods", "coefficients", "unpaired", "20"), value=0.95),
+    Aim(benchmark="explain-many", path=("speedup",), value=5.0),
+    Aim(benchmark="personalize", path=("step", "time_ratio"), value=1.0, at_most=True),
+    Aim(benchmark="personalize", path=("step", "peak_ratio"), value=0.25, at_most=True),
+    *(Aim(benchmark="personalize", path=("summary", key, "time_saved"), value=0.0) for key in ("90", "70", "50")),
+)
+
+
+def lookup(record: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
+    """Return the figure at ``path`` in a benchmark's record, or None where there is none."""
+    value: Any = record
+    for key in path:
+        if not isinstance(value, Mapping) or key not in value:
+            return None
+        value = value[key]
+    return float(value)
+
+
+Row = tuple[str, float, str, str, float | None]
+
+
+def rows(record: Mapping[str, Any]) -> list[Row]:
+    """Lay out a record's figures that have an aim: name, figure, aim, verdict, the paper's figure."""
+    out: list[Row] = []
+    for aim in AIMS:
+        found = lookup(record, aim.path) if aim.benchmark == record.get("benchmark") else None
+        if found is not None:
+            goal = f"{'at most' if aim.at_most else 'at least'} {aim.value:g}"
+            out.append((" ".join(aim.path[-3:]), round(found, 3), goal, "met" if aim.met(found) else "NOT met", aim.paper))
+    return [*out, *_users(record)]
+
+
+def _users(record: Mapping[str, Any]) -> list[Row]:
+    if record.get("benchmark") != "users":
+        return []
+    out: list[Row] = []
+    for user, row in record["users"].items():
+        style = EXAMPLE_USERS.get(user)
+        first = row["draws"]["first"]
+        if style is None:
+            abstained = row["draws"]["abstain"]
+            out.append((f"{user} abstains", abstained, "1", "met" if row["abstain"] else "NOT met", None))
+        else:
+            share = sum(first.get(name, 0.0) for name in style)
+            verdict = "met" if share >= 0.95 and not row["abstain"] else "NOT met"
+            out.append((f"{user} {style[0]} first", round(share, 3), "at least 0.95", verdict, None))
+    return out
+
+
+EXAMPLE_USERS: Mapping[str, tuple[str, ...] | None] = {
+    "u01": ("concise",),
+    "u02": ("poetic",),
+    "u03": ("shakespearean",),
+    "u04": ("sarcastic",),
+    "u05": ("elementary",),
+    "u06": ("expert",),
+    "u07": ("formal",),
+    "u08": ("tweet",),
+    "u09": ("friendly", "informative"),
+    "u10": None,
+}
+"""The example users' styles, as they were written; two where either is right."""

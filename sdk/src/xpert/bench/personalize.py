@@ -1,0 +1,176 @@
+"""What starting from the choice saves on the device: a step against eager torch, and a whole run against from scratch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from xpert.bench.record import provenance
+from xpert.bench.starter import StarterCatalogue
+from xpert.core.data import PROBE_PROMPTS, stylebank
+from xpert.core.runtime import DeviceRuntime, PersonalizeOptions, PersonalizeResult
+from xpert.core.selection import choose
+from xpert.core.space import NEUTRAL
+from xpert.core.texts import PersonalText
+from xpert.models.names import resolve
+
+SIMILARITIES = (0.9, 0.7, 0.5)
+STYLES = ("poetic", "concise", "friendly")
+N_TEXTS = 40
+WATTS = 4.0
+"""Power model: a phone's processor under sustained load; energy here is time times this, not a measurement."""
+
+OPTIONS = PersonalizeOptions(max_steps=60, batch_size=8, learning_rate=1e-3, eval_every=2, patience=30)
+
+
+def run_personalize(
+    starter: StarterCatalogue, runtime: DeviceRuntime, *, cache: Path, work: Path, seed: int = 0
+) -> dict[str, Any]:
+    """Fine-tune from scratch and from the choice on texts of known similarity; count steps, time and modelled energy.
+
+    The target is the lowest held-out loss that the run from scratch reaches within its steps: both are timed to it. The time
+    of choosing (encoding and ranking, one core) is added to the run from the choice.
+    """
+    rows = []
+    for similarity in SIMILARITIES:
+        for style in STYLES:
+            texts = texts_like(style, similarity, seed=seed)
+            start = perf_counter()
+            found = choose(texts, starter.catalogue.candidates, space=starter.space, encoder=starter.encoder)
+            selecting = perf_counter() - start
+            first = found.matches[0].name
+            options = replace(OPTIONS, seed=seed)
+            run = {
+                label: runtime.personalize(
+                    resolve("starter:base"),
+                    texts,
+                    work / f"{style}-{similarity}-{label}",
+                    init_adapter=adapter,
+                    options=options,
+                    cache=cache,
+                )
+                for label, adapter in (("scratch", None), ("choice", resolve(f"starter:{first}")))
+            }
+            rows.append(
+                {"style": style, "similarity": similarity, "choice": first, "abstain": found.abstain, **compare(run, selecting)}
+            )
+    summary = {
+        f"{100 * s:.0f}": {
+            key: round(float(np.mean([row[key] for row in rows if row["similarity"] == s])), 3)
+            for key in ("steps_saved", "time_saved", "scratch_steps", "choice_steps")
+        }
+        for s in SIMILARITIES
+    }
+    return {"benchmark": "personalize", "watts_model": WATTS, "runs": rows, "summary": summary, **provenance(seed=seed)}
+
+
+def texts_like(style: str, similarity: float, *, seed: int) -> list[PersonalText]:
+    """Draw personal texts on prompts that no starter adapter has seen: this share in ``style``, the rest in all others."""
+    rng = np.random.default_rng(seed)
+    bank = {(t.style, t.id): t for t in stylebank() if t.id in PROBE_PROMPTS}
+    others = sorted({s for s, _ in bank} - {style, NEUTRAL})
+    ids = rng.permutation(sorted(PROBE_PROMPTS))[:N_TEXTS]
+    n_own = round(similarity * N_TEXTS)
+    picked = [bank[style if i < n_own else others[int(rng.integers(len(others)))], name] for i, name in enumerate(ids)]
+    return [PersonalText(t.text, t.prompt) for t in picked]
+
+
+def compare(run: dict[str, PersonalizeResult], selecting: float) -> dict[str, Any]:
+    """Compare two runs to the best loss of the one from scratch, selection counted."""
+    target = min(loss for _, loss in run["scratch"].held_out)
+    steps = {label: steps_to(result, target) for label, result in run.items()}
+    each = {label: result.seconds / max(result.steps, 1) for label, result in run.items()}
+    seconds = {label: steps[label] * each[label] for label in run}
+    seconds["choice"] += selecting
+    return {
+        "target_loss": round(target, 4),
+        "scratch_steps": steps["scratch"],
+        "choice_steps": steps["choice"],
+        "choice_reached": min(loss for _, loss in run["choice"].held_out) <= target,
+        "scratch_seconds": round(seconds["scratch"], 3),
+        "choice_seconds": round(seconds["choice"], 3),
+        "selection_seconds": round(selecting, 3),
+        "scratch_joules_model": round(seconds["scratch"] * WATTS, 2),
+        "choice_joules_model": round(seconds["choice"] * WATTS, 2),
+        "steps_saved": round(1 - steps["choice"] / max(steps["scratch"], 1), 3),
+        "time_saved": round(1 - seconds["choice"] / max(seconds["scratch"], 1e-9), 3),
+    }
+
+
+def steps_to(result: PersonalizeResult, target: float) -> int:
+    """Return the step at which the held-out loss first reaches ``target``, or the length of the run."""
+    return next((step for step, loss in result.held_out if loss <= target + 1e-9), result.steps)
+
+
+MEASURE = """
+import json, resource, sys, time
+from pathlib import Path
+engine, folder, steps, cache, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
+from xpert.bench.personalize import step_measurer
+run = step_measurer(engine, folder, cache=cache, threads=threads)
+lines = Path("/proc/self/status").read_text().splitlines()
+before = next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+run(); times = []
+for _ in range(steps):
+    start = time.perf_counter(); run(); times.append(time.perf_counter() - start)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"ms": sorted(times)[len(times) // 2] * 1e3, "peak_mb": peak, "before_mb": before / 1024}))
+"""
+
+
+def measure_step(folder: Path, *, cache: Path, threads: int = 2, steps: int = 10, rounds: int = 3) -> dict[str, Any]:
+    """Measure a training step in ExecuTorch and in eager torch with PEFT, in processes of their own, in turn."""
+    found: dict[str, list[dict[str, float]]] = {"executorch": [], "eager": []}
+    for _ in range(rounds):
+        for engine, row in found.items():
+            command = [sys.executable, "-W", "ignore", "-c", MEASURE, engine, str(folder), str(steps), str(cache), str(threads)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            row.append(json.loads(done.stdout.splitlines()[-1]))
+    median = {engine: {key: round(float(np.median([r[key] for r in row])), 1) for key in row[0]} for engine, row in found.items()}
+    return {
+        "threads": threads,
+        **median,
+        "time_ratio": round(median["executorch"]["ms"] / median["eager"]["ms"], 3),
+        "peak_ratio": round(median["executorch"]["peak_mb"] / median["eager"]["peak_mb"], 3),
+    }
+
+
+def step_measurer(engine: str, folder: Path, *, cache: Path, threads: int) -> Any:
+    """Return a function that runs one training step (8 texts) on ``engine``, everything loaded."""
+    texts = texts_like("poetic", 1.0, seed=0)[:8]
+    if engine == "executorch":
+        from xpert.core.runtime import find_runtime
+
+        return find_runtime().training_step(folder, texts, cache=cache, threads=threads)
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from xpert.models.base import load_base
+    from xpert.models.prompting import answer_ids, prompt_ids
+
+    torch.set_num_threads(threads)
+    base = load_base(folder)
+    model = get_peft_model(base.model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    rows = [(prompt_ids(base.tokenizer, t.prompt), answer_ids(base.tokenizer, t.text)) for t in texts]
+    width = -(-max(len(p) + len(a) for p, a in rows) // 32) * 32
+    ids = torch.zeros((len(rows), width), dtype=torch.long)
+    labels = torch.full_like(ids, -100)
+    for i, (prompt, answer) in enumerate(rows):
+        ids[i, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+        labels[i, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+
+    def step() -> None:
+        model(input_ids=ids, labels=labels).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step

@@ -1,0 +1,197 @@
+"""`xpert bench`: each benchmark prints its figures beside the aims and can write its record."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xpert.bench.aims import rows
+from xpert.cli.output import JsonOption, Output, table
+from xpert.cli.parts import open_encoder
+from xpert.core.errors import InputError
+from xpert.core.files import cache_folder, read_bytes, write_atomic
+
+app = typer.Typer(no_args_is_help=True)
+
+WriteOption = Annotated[Path | None, typer.Option("--write", help="Folder to write the record to, as NAME.json.")]
+AUTHORS = "xpert-authors/synthetic-a.jsonl.gz"
+
+
+@app.command()
+def selection(
+    data: Annotated[Path, typer.Option(help='Records {"style","context","input","response"}, style 0 the base; .jsonl or .gz.')],
+    trials: Annotated[int, typer.Option(min=1, help="Choices a figure.")] = 400,
+    engine: Annotated[str, typer.Option(help="What runs the encoder.")] = "executorch",
+    write: WriteOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Accuracy on any file of parallel answers, beside baselines, chance and the paper."""
+    from xpert.bench.selection import run_selection
+
+    output = Output(as_json=json_)
+    with output.progress("encoding") as report:
+        record = run_selection(data, open_encoder(engine), cache=_cache(), trials=trials, progress=report)
+    _finish(output, record, write)
+
+
+@app.command("selection-28")
+def selection_28(
+    trials: Annotated[int, typer.Option(min=1, help="Choices a figure.")] = 400,
+    plot: Annotated[Path | None, typer.Option(help="PNG of the confidences' reliability to write.")] = None,
+    write: WriteOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Accuracy and calibration among 28 candidates of the StyleBank, as many as the paper has."""
+    from xpert.bench.selection import run_candidates
+
+    output = Output(as_json=json_)
+    with output.progress("encoding") as report:
+        record = run_candidates(open_encoder("executorch"), cache=_cache(), trials=trials, progress=report)
+    if plot:
+        from xpert.demo.plots import draw_reliability
+
+        draw_reliability(record["reliability"], plot, title="Confidence among 28 candidates")
+    _finish(output, record, write)
+
+
+@app.command("starter-selection")
+def starter_selection(write: WriteOption = None, json_: JsonOption = False) -> None:
+    """Accuracy on the starter pLLMs' real answers, StyleBank texts as personal texts."""
+    from xpert.bench.starter import run_starter_selection
+
+    output = Output(as_json=json_)
+    _finish(output, run_starter_selection(_starter(output)), write)
+
+
+@app.command()
+def users(
+    data: Annotated[Path | None, typer.Option(help='Lines {"user","text","prompt"?}; default: the example users.')] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Random draws of 20 texts a user.")] = 100,
+    write: WriteOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Choose for every user of a file among the starter pLLMs."""
+    from xpert.bench.starter import run_users
+
+    output = Output(as_json=json_)
+    record = run_users(data, _starter(output), draws=draws)
+    found = [
+        (name, row["choice"], row["confidence"], row["abstain"], ", ".join(f"{w} {c:.2f}" for w, c, *_ in row["words"][:3]))
+        for name, row in record["users"].items()
+    ]
+    output.say("")
+    _finish(output, record, write, table("Choices", ("user", "first", "confidence", "abstain", "words"), found, left=2))
+
+
+@app.command("selection-speed")
+def selection_speed(write: WriteOption = None, json_: JsonOption = False) -> None:
+    """Time from 50 texts to a choice on one core, torch and ExecuTorch side by side."""
+    import torch
+
+    from xpert.bench.speed import run_selection_speed
+
+    output = Output(as_json=json_)
+    starter = _starter(output)
+    torch.set_num_threads(1)
+    encoders = {engine: open_encoder(engine) for engine in ("torch", "executorch")}
+    _finish(output, run_selection_speed(encoders, starter.catalogue.candidates, space=starter.space), write)
+
+
+@app.command("explain-many")
+def explain_many(
+    probes: Annotated[int, typer.Option(min=2, help="Probes to ask.")] = 20, write: WriteOption = None, json_: JsonOption = False
+) -> None:
+    """Probing 12 pLLMs together against one after another."""
+    from xpert.bench.speed import run_explain_many
+    from xpert.core.data import probes as default_probes
+
+    _finish(Output(as_json=json_), run_explain_many(list(default_probes()[:probes])), write)
+
+
+@app.command()
+def personalize(write: WriteOption = None, json_: JsonOption = False) -> None:
+    """Time a training step against eager torch, and whole runs from the choice against from scratch."""
+    from xpert.bench.personalize import measure_step, run_personalize
+    from xpert.core.runtime import find_runtime
+    from xpert.models.names import resolve
+
+    output = Output(as_json=json_)
+    runtime, cache = find_runtime(), cache_folder() / "executorch"
+    starter = _starter(output)
+    with tempfile.TemporaryDirectory() as work:
+        record = run_personalize(starter, runtime, cache=cache, work=Path(work))
+    record["step"] = measure_step(resolve("starter:base"), cache=cache)
+    _finish(output, record, write)
+
+
+@app.command("all")
+def all_(
+    write: Annotated[Path | None, typer.Option("--write", help="Folder to write the records to.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Run every benchmark; the one on the authors' data needs XPERT_DATA, the folder that holds it."""
+    own: list[Callable[..., None]] = [selection_28, starter_selection, users, selection_speed, explain_many, personalize]
+    where = os.environ.get("XPERT_DATA")
+    if where and (Path(where) / AUTHORS).exists():
+        selection(data=Path(where) / AUTHORS, write=write, json_=json_)
+    else:
+        Output(as_json=json_).warn(f"selection is left out: XPERT_DATA names no folder with {AUTHORS}.")
+    for command in own:
+        command(write=write, json_=json_)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of records.")] = Path("tests/benchmarks"), json_: JsonOption = False
+) -> None:
+    """Print every recorded figure beside its aim."""
+    import json
+
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise InputError(f"'{folder}' holds no records. Make some: xpert bench all --write {folder}")
+    records = [json.loads(read_bytes(path)) for path in paths]
+    found = [(record["benchmark"], *row) for record in records for row in rows(record)]
+    columns = ("benchmark", "figure", "found", "aim", "verdict", "paper")
+    data = [dict(zip(columns, row, strict=True)) for row in found]
+    Output(as_json=json_).show(data, table("Figures and aims", columns, found, left=2))
+
+
+def _starter(output: Output) -> Any:
+    from xpert.bench.starter import explain_starter
+    from xpert.models.base import load_base
+
+    with output.progress("explaining the starter pLLMs") as report:
+        return explain_starter(
+            load_base("starter:base"), open_encoder("executorch"), cache=cache_folder() / "answers", progress=report
+        )
+
+
+def _cache() -> Path:
+    return cache_folder() / "vectors"
+
+
+def _finish(output: Output, record: Mapping[str, Any], write: Path | None, *views: Any) -> None:
+    import json
+
+    if write:
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        write_atomic(write / f"{record['benchmark']}.json", text.encode())
+    aims = table(str(record["benchmark"]), ("figure", "found", "aim", "verdict", "paper"), rows(record))
+    output.show(record, *views, *_methods(record), aims)
+
+
+def _methods(record: Mapping[str, Any]) -> list[Any]:
+    """Lay out methods side by side, for benchmarks that compare some."""
+    methods = record.get("methods")
+    if not isinstance(methods, Mapping):
+        return []
+    groups = next(iter(methods.values()))
+    columns = [(group, key) for group, row in groups.items() for key in row]
+    lines = [(f"{group} {key}", *(row[group][key] for row in methods.values())) for group, key in columns]
+    return [table("Accuracy", ("setting", *methods), lines)]

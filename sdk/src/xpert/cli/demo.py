@@ -1,0 +1,85 @@
+"""`xpert demo`: the main job on real models, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xpert.cli.explain import overview
+from xpert.cli.output import JsonOption, Output, table
+from xpert.cli.select_pllm import views
+from xpert.core.data import users as example_users
+from xpert.core.errors import InputError
+from xpert.core.texts import PersonalText, read_texts
+
+if TYPE_CHECKING:
+    from xpert.bench.starter import StarterCatalogue
+    from xpert.demo.story import Story
+
+DEFAULT_USERS = ("u01", "u09", "u10")
+"""One whose style is there, one between two styles, and one near nothing."""
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything the demo makes.")] = Path("out/demo"),
+    user: Annotated[list[str] | None, typer.Option("--user", "-u", help="Example users u01 to u10; may be repeated.")] = None,
+    texts: Annotated[Path | None, typer.Option(help="Your own texts instead: .jsonl, .txt, .csv or .parquet.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Watch the whole of XPerT: explain, choose, merge, fine-tune; ends with pictures and a report."""
+    from xpert.demo.run import run_demo
+
+    output = Output(as_json=json_)
+
+    def show(result: StarterCatalogue | Story) -> None:
+        if not json_:
+            for view in _views(result):
+                output.console.print(view)
+
+    done = run_demo(_texts(user, texts), out, say=output.say, bar=output.progress, show=show)
+    data = {
+        "report": str(done.report),
+        "pictures": [str(path) for path in done.pictures.values()],
+        "users": {
+            story.user: {
+                "choice": story.selection.choice,
+                "reason": story.selection.reason,
+                "confidence": story.selection.confidence,
+                "merge": [(source.name, source.weight) for source in story.merge.recipe.sources],
+                "merge_wins": story.merge.wins,
+                "runs": story.savings() if story.runs else [],
+            }
+            for story in done.stories
+        },
+    }
+    output.show(data, f"\n[bold]Open {done.report} in a browser.[/]")
+
+
+def _texts(names: list[str] | None, path: Path | None) -> dict[str, list[PersonalText]]:
+    if path:
+        return {path.stem: read_texts(path)}
+    known: dict[str, list[PersonalText]] = {}
+    for row in example_users():
+        known.setdefault(row.user, []).append(PersonalText(row.text, row.prompt))
+    wanted = names or list(DEFAULT_USERS)
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise InputError(f"There is no example user {', '.join(missing)}; there are {', '.join(known)}. Or give --texts FILE.")
+    return {name: known[name] for name in wanted}
+
+
+def _views(result: StarterCatalogue | Story) -> list[object]:
+    from xpert.demo.story import Story
+
+    if not isinstance(result, Story):
+        return [overview(result.catalogue.entries)]
+    mix = " + ".join(f"{source.weight:.2f} x {source.name}" for source in result.merge.recipe.sources)
+    wins = "the mix wins" if result.merge.wins else "no mix is clearly nearer"
+    found: list[object] = [*views(result.selection, n=3), f"Best mix: {mix}: {wins}."]
+    if result.runs:
+        rows = [(r["start"], r["first_loss"], r["steps"], r["seconds"], f"{r['saved']:.0%}") for r in result.savings()]
+        columns = ("fine-tuning", "loss before", f"steps to {result.target:.2f}", "seconds, selection counted", "saved")
+        found.append(table(f"Fine-tuning for {result.user}", columns, rows))
+    return found

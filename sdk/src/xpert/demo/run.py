@@ -1,0 +1,107 @@
+"""The demo's steps: explain the starter pLLMs, choose for users, merge, fine-tune, draw, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from xpert.bench.starter import StarterCatalogue, explain_starter
+from xpert.core.data import probes
+from xpert.core.encoder import JointEncoder
+from xpert.core.files import cache_folder
+from xpert.core.runtime import find_runtime
+from xpert.core.texts import PersonalText
+from xpert.demo.plots import draw_coefficients, draw_losses, draw_map
+from xpert.demo.report import write_report
+from xpert.demo.story import BASE, Story, tell
+from xpert.models.base import load_base
+
+Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
+
+
+@dataclass
+class Demo:
+    """What the demo gave.
+
+    Attributes
+    ----------
+    starter
+        The explained starter pLLMs.
+    stories
+        One a user.
+    pictures
+        Title -> PNG.
+    report
+        The HTML report.
+    """
+
+    starter: StarterCatalogue
+    stories: list[Story]
+    pictures: dict[str, Path]
+    report: Path
+
+
+def run_demo(
+    users: Mapping[str, Sequence[PersonalText]],
+    out: Path,
+    *,
+    say: Callable[[str], None],
+    bar: Bar,
+    show: Callable[[StarterCatalogue | Story], None],
+) -> Demo:
+    """Run the whole of XPerT on real models, offline; everything it shows is computed in this run.
+
+    Parameters
+    ----------
+    users
+        Name -> texts.
+    out
+        Folder for adapters, catalogue, pictures and the report.
+    say, bar, show
+        Take a line, open a progress bar, and show a result for people.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    runtime = find_runtime()
+    cache = cache_folder() / runtime.name
+    say("1. Get the sentence encoder ready on the device runtime (exported to ExecuTorch once, then kept)")
+    encoder = JointEncoder(runtime.sentence_encoder(cache=cache))
+    say(f"2. Explain the starter pLLMs: all answer {len(probes())} prompts that none of them was trained on, in one batch")
+    with bar("probing") as progress:
+        starter = explain_starter(load_base(BASE), encoder, cache=out / "answers", progress=progress)
+    starter.catalogue.save(out / "starter.catalogue.json")
+    each = starter.catalogue.export_compact(out / "starter.xcat.safetensors")
+    show(starter)
+    say(f"   A phone downloads {each} bytes a pLLM to choose among them.")
+    stories = []
+    for user, texts in users.items():
+        say(f"3. {user}: choose by {len(texts)} private texts, then fine-tune in ExecuTorch")
+        with bar("fine-tuning") as progress:
+            story = tell(user, texts, starter, runtime, out=out / "adapters", cache=cache, say=say, progress=progress)
+        show(story)
+        stories.append(story)
+    say("4. Draw and report")
+    pictures = _draw(starter, stories, out)
+    return Demo(starter, stories, pictures, write_report(starter, stories, pictures, out / "report.html"))
+
+
+def _draw(starter: StarterCatalogue, stories: Sequence[Story], out: Path) -> dict[str, Path]:
+    entries = starter.catalogue.entries
+    pictures = {
+        "What the pLLMs are like": draw_coefficients(entries, out / "coefficients.png"),
+        "Where the users stand": draw_map(
+            dict(zip(starter.catalogue.candidates.names, starter.catalogue.candidates.coefficients, strict=True)),
+            {story.user: story.coefficients for story in stories},
+            out / "map.png",
+        ),
+    }
+    for story in stories:
+        if story.runs:
+            pictures[f"Fine-tuning for {story.user}"] = draw_losses(
+                {label: run.held_out for label, run in story.runs.items()},
+                out / f"loss-{story.user}.png",
+                title=f"{story.user}: fine-tuning on the device",
+                target=story.target,
+            )
+    return pictures
