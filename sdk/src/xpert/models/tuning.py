@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from xpert.core.errors import FileFormatError, InputError, TrainingError
@@ -334,7 +335,7 @@ class _Run:
                         "exp_avg": tensors[f"exp_avg/{name}"],
                         "exp_avg_sq": tensors[f"exp_avg_sq/{name}"],
                     }
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise FileFormatError(f"The checkpoint '{self.checkpoint}' is broken: {error}. Remove it to start anew.") from error
         best = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
         lowest, at = state["best"]

@@ -28,7 +28,8 @@ SLOT = 2
 
 SETTINGS = TuneConfig(
     learning_rate=2.5e-2,
-    max_steps=160,
+    max_steps=130,
+    max_length=96,
     batch_size=16,
     eval_every=10,
     patience=5,

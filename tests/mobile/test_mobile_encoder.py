@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mobile_cases import OPTIONS, TEXTS
+
+from xpert.core.data import users
+from xpert.core.errors import FileFormatError, TrainingError
+from xpert.models.encoders import SentenceTransformerEncoder, minilm_folder
+from xpert_mobile.engine import Program
+from xpert_mobile.export import check_program
+from xpert_mobile.runtime import ExecuTorchRuntime
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_exported_encoder_agrees_with_torch(cache: Path) -> None:
+    encoder = ExecuTorchRuntime().sentence_encoder(cache=cache)
+    texts = [user.text for user in users()[:600:40]] + ["x", "word " * 600]
+    ours, theirs = encoder.encode(texts), SentenceTransformerEncoder(minilm_folder()).encode(texts)
+    assert ours.shape == theirs.shape
+    assert (ours * theirs).sum(1).min() > 0.9999
+    assert encoder.encode([]).shape == (0, 384)
+
+
+def test_deviating_and_broken_programs_are_refused(tmp_path: Path) -> None:
+    import torch
+
+    from xpert_mobile.lowering import lower
+
+    inputs = (torch.ones(2, 3), torch.full((2, 3), 2.0))
+    methods = {"forward": (lambda a, b: (a * b,), inputs)}
+    program = lower(methods)
+    check_program(program, methods, {"forward": (inputs[0] * inputs[1],)})
+    with pytest.raises(TrainingError, match="deviates from torch"):
+        check_program(program, methods, {"forward": (inputs[0] * 2.01,)})
+    (tmp_path / "x.pte").write_bytes(program[:50])
+    with pytest.raises(FileFormatError, match="no program"):
+        Program(tmp_path / "x.pte", threads=1)
+    (tmp_path / "x.pte").write_bytes(program)
+    found = Program(tmp_path / "x.pte", threads=1).run("forward", [np.ones((2, 3), np.float32)] * 2)
+    np.testing.assert_allclose(found[0], 1.0)
+
+
+PRIVATE = """
+import sys
+from pathlib import Path
+seen = []
+sys.addaudithook(lambda event, args: seen.append(event) if event.startswith("socket.") else None)
+from mobile_cases import OPTIONS, TEXTS
+from xpert.core.encoder import JointEncoder
+from xpert_mobile.runtime import ExecuTorchRuntime
+runtime = ExecuTorchRuntime()
+cache = Path(sys.argv[2])
+assert JointEncoder(runtime.sentence_encoder(cache=cache)).encode([t.text for t in TEXTS]).shape[0] == len(TEXTS)
+runtime.personalize(Path(sys.argv[1]), TEXTS, Path(sys.argv[3]), options=OPTIONS, cache=cache)
+print([event for event in seen if event != "socket.__new__"], len([e for e in seen if e == "socket.__new__"]))
+"""
+
+
+def test_nothing_is_sent_while_choosing_and_fine_tuning(llama: Path, cache: Path, tmp_path: Path) -> None:
+    ExecuTorchRuntime().personalize(llama, TEXTS, tmp_path / "warm", options=OPTIONS, cache=cache)
+    command = [sys.executable, "-W", "ignore", "-c", PRIVATE, str(llama), str(cache), str(tmp_path / "o")]
+    done = subprocess.run(command, cwd=Path(__file__).parent, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("[] ")
