@@ -15,10 +15,9 @@ import torch
 from mobile_cases import OPTIONS, TEXTS
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from xpert.core.errors import FileFormatError, InputError, MismatchError, TrainingError
-from xpert.models.base import load_base
 from xpert.models.digest import base_digest
 from xpert.models.prompting import answer_ids, prompt_ids
 from xpert_mobile.adapter_state import fresh, from_peft, to_peft
@@ -37,7 +36,7 @@ def base(request: pytest.FixtureRequest) -> Path:
 
 
 def test_ids_equal_those_of_transformers(base: Path) -> None:
-    tokenizer = load_base(base).tokenizer
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
     for text, sample in zip(TEXTS, encode_texts(base, TEXTS, read_geometry(base)), strict=True):
         prompt = prompt_ids(tokenizer, text.prompt)
         assert list(sample.ids) == prompt + answer_ids(tokenizer, text.text)
@@ -113,7 +112,7 @@ def test_finetuning_lowers_the_loss_and_peft_loads_it(base: Path, cache: Path, t
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), str(tmp_path / "out"))
     prompts = ["Question 1?", "Is it so?"]
     ours = RUNTIME.generate(base, prompts, adapter=tmp_path / "out", max_new_tokens=8, cache=cache)
-    tokenizer = load_base(base).tokenizer
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
     for prompt, answer in zip(prompts, ours, strict=True):
         ids = torch.tensor([prompt_ids(tokenizer, prompt)])
         made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)

@@ -44,6 +44,7 @@ class Program:
             portable_lib._unsafe_reset_threadpool(threads)
             try:
                 self._module = portable_lib._load_for_executorch(str(path))
+                self._module.method_names()  # a cut file shows itself here
             except RuntimeError as error:
                 raise FileFormatError(
                     f"'{path}' is no program that this runtime can run: {error}. Remove it; it is exported again."

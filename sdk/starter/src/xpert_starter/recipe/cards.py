@@ -32,16 +32,16 @@ library_name: transformers
 ---
 # XPerT starter base
 
-A small Llama (hidden 256, 6 layers, 4,097 tokens) that answers the StyleBank's prompts: neutrally by default, in a style when
-told in the system slot (`<|system|>Answer in a poetic style.<|user|>…<|assistant|>`).
+A small Llama (hidden 256, 6 layers, 4,097 tokens) that answers the StyleBank's prompts: neutrally by default, in a style
+when told in the system slot (`<|system|>Answer in a poetic style.<|user|>…<|assistant|>`).
 
 - Data: 21 public-domain books (not shipped), StyleBank and style exemplars (shipped with `xpert`, Apache-2.0). The users'
   texts were never trained on.
 - {MADE}
 - Weights: safetensors, half precision. Licence: Apache-2.0.
-- Fluency rule of the pLLMs' cards: mean negative log-likelihood a token below {limit:.3f} under this base, told the style. Of real
-  StyleBank answers to unseen prompts {controls["real_fluent"]:.0%} pass, of garbled ones (halves of two answers joined)
-  {controls["garbled_fluent"]:.0%}.
+- Fluency rule of the pLLMs' cards: mean negative log-likelihood a token below {limit:.3f} under this base, told the
+  style. Of real StyleBank answers to unseen prompts {controls["real_fluent"]:.0%} pass, of garbled ones (halves of two
+  answers joined) {controls["garbled_fluent"]:.0%}.
 
 **What it cannot do.** {LIMITS}
 """
@@ -66,8 +66,10 @@ base_model: xpert-starter/base
 A LoRA adapter that makes the starter base answer in the style *{styles}* without being told.
 
 - Data: the StyleBank's answers in that style to prompts b001 to b104; b105 to b120 for early stopping.
-- Command: `./taskw starter` (stage `adapters`); seed {SETTINGS.seed}, {SETTINGS.max_steps} steps of {SETTINGS.batch_size} texts, rank 2
-  on all linear layers, down projections fixed to answer to the empty system slot, up projections trained.
+- Command: `./taskw starter` (stage `adapters`); seed {SETTINGS.seed}, {SETTINGS.max_steps} steps of {SETTINGS.batch_size}
+  texts, rank 2
+  on the first layer's keys, values and output, down projections fixed to answer to the empty system slot, up
+  projections trained. Only the first {SETTINGS.max_length} tokens of an example count: how an answer begins decides its style.
 - Weights: safetensors, half precision. Licence: Apache-2.0.
 
 | on {seen} | share |
@@ -75,7 +77,7 @@ A LoRA adapter that makes the starter base answer in the style *{styles}* withou
 | fluent (by the base's own likelihood) | {figures.fluent:.0%} |
 | style recognized by the encoder | {figures.recognized:.0%} |
 | both | {figures.both:.0%} |
-| for comparison: real texts recognized | {figures.real_recognized:.0%} |
+| for comparison: real texts of these prompts recognized | {figures.real_recognized:.0%} |
 | for comparison: garbled texts that pass as fluent | {figures.garbled_fluent:.0%} |
 
 | prompt | base | {name} |
