@@ -74,7 +74,7 @@ def test_losses_and_gradients_equal_torch(base: Path, cache: Path, tmp_path: Pat
     (total / count).backward()
     layerwise = RUNTIME.model(base, samples, 4, OPTIONS, cache=cache)
     loss, gradients = layerwise.loss_and_gradients(samples, state)
-    assert loss == pytest.approx(float(total / count), rel=1e-5)
+    assert loss == pytest.approx((total / count).item(), rel=1e-5)
     # PEFT holds B with the scale folded in, so its gradient for B is ours over the scale.
     scale = float(state.scale[0])
     theirs = {name.removeprefix("base_model.model."): p.grad for name, p in model.named_parameters() if p.grad is not None}

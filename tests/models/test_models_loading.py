@@ -66,7 +66,7 @@ def test_broken_bases_say_what_is_wrong(llama: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text("{")
     with pytest.raises(FileFormatError, match="config"):
         load_base(folder)
-    with pytest.raises(NotFoundError, match="no file"):
+    with pytest.raises(NotFoundError, match="holds no"):
         load_base(tmp_path)
 
 

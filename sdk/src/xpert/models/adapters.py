@@ -177,15 +177,16 @@ def write_adapter(folder: Path, adapter: Adapter, *, base_name: str = "", dtype:
         "target_modules": sorted(ranks),
     }
     with staged_folder(folder) as stage:
-        metadata = {"format": "pt", **({BASE_KEY: adapter.base_digest} if adapter.base_digest else {})}
+        # One key alone: the library writes several in any order, and equal adapters would differ in bytes.
+        metadata = {BASE_KEY: adapter.base_digest} if adapter.base_digest else {}
         (stage / WEIGHTS).write_bytes(dump_tensors(tensors, metadata=metadata))
         (stage / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def stamp(folder: Path, base_digest: str) -> None:
     """Write the base's digest into an adapter that PEFT has saved."""
-    tensors, metadata = read_safetensors(folder / WEIGHTS)
-    (folder / WEIGHTS).write_bytes(dump_tensors(tensors, metadata={**metadata, BASE_KEY: base_digest}))
+    tensors, _ = read_safetensors(folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(dump_tensors(tensors, metadata={BASE_KEY: base_digest}))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

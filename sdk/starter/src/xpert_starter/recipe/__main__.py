@@ -89,7 +89,7 @@ def halve(folder: Path) -> None:
     with safe_open(path, framework="pt") as file:
         digest = (file.metadata() or {}).get(BASE_KEY, "")
     weights = {name: value.to(torch.float16) for name, value in load_file(path).items()}
-    save_file(weights, path, metadata={"format": "pt", BASE_KEY: digest})
+    save_file(weights, path, metadata={BASE_KEY: digest})
 
 
 def evaluate(out: Path, encoder: Encoder) -> dict[str, StyleFigures]:
