@@ -38,7 +38,7 @@ class ExportedSentenceEncoder:
         CPU threads.
     """
 
-    def __init__(self, folder: Path, *, cache: Path, label: str = MINILM, threads: int = 1) -> None:
+    def __init__(self, folder: Path, *, cache: Path, label: str = MINILM, threads: int = 2) -> None:
         limits = json.loads(read_bytes(folder / "sentence_bert_config.json"))
         config = json.loads(read_bytes(folder / "config.json"))
         self.name, self.dim = label, int(config["hidden_size"])
@@ -74,7 +74,7 @@ class ExportedSentenceEncoder:
         staged = path.with_suffix(".unchecked")
         write_atomic(staged, program)
         try:
-            loaded = Program(staged, threads=1)
+            loaded = Program(staged, threads=2)
             ours = np.array([self._embed(loaded, text) for text in CHECK_TEXTS])
             worst = float((ours * SentenceTransformerEncoder(folder).encode(CHECK_TEXTS)).sum(1).min())
             if not worst >= AGREEMENT:

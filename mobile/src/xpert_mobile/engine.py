@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 AnyArray = np.ndarray[Any, np.dtype[Any]]
 
 
+_pool: list[int] = []
+
+
 class Program:
     """A loaded program.
 
@@ -26,7 +29,7 @@ class Program:
     path
         The program's file.
     threads
-        Threads of the process's pool; the last program loaded decides.
+        Threads of the process's pool; the first program loaded decides, for the pool must not change under a loaded one.
 
     Raises
     ------
@@ -41,7 +44,9 @@ class Program:
 
         self._tensor = torch.from_numpy
         with _silence():
-            portable_lib._unsafe_reset_threadpool(threads)
+            if not _pool:
+                portable_lib._unsafe_reset_threadpool(threads)
+                _pool.append(threads)
             try:
                 self._module = portable_lib._load_for_executorch(str(path))
                 self._module.method_names()  # a cut file shows itself here

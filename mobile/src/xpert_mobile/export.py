@@ -48,7 +48,7 @@ def check_program(program: bytes, methods: Mapping[str, Method], references: Map
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.pte"
         path.write_bytes(program)
-        loaded = Program(path, threads=1)
+        loaded = Program(path, threads=2)
         for name, (_, inputs) in methods.items():
             found = loaded.run(name, [value.numpy() for value in inputs])
             for i, (ours, theirs) in enumerate(zip(found, references[name], strict=True)):

@@ -27,7 +27,7 @@ N_TEXTS = 40
 WATTS = 4.0
 """Power model: a phone's processor under sustained load; energy here is time times this, not a measurement."""
 
-OPTIONS = PersonalizeOptions(max_steps=60, batch_size=8, learning_rate=1e-3, eval_every=2, patience=30)
+OPTIONS = PersonalizeOptions(max_steps=60, batch_size=8, learning_rate=5e-3, eval_every=2, patience=30)
 
 
 def run_personalize(

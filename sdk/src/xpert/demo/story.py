@@ -21,7 +21,7 @@ from xpert.models.names import resolve
 BASE = "starter:base"
 SCRATCH, CHOICE, MERGE = "from scratch", "from the choice", "from the merge"
 
-OPTIONS = PersonalizeOptions(max_steps=30, batch_size=8, learning_rate=1e-3, eval_every=2, patience=30)
+OPTIONS = PersonalizeOptions(max_steps=30, batch_size=8, learning_rate=5e-3, eval_every=2, patience=30)
 
 
 @dataclass
