@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from xpert.bench.starter import StarterCatalogue
     from xpert.demo.story import Story
 
-DEFAULT_USERS = ("u01", "u09", "u10")
-"""One whose style is there, one between two styles, and one near nothing."""
+DEFAULT_USERS = ("u01", "u08", "u10")
+"""One whose style is there, one between two styles where a merge wins, and one near nothing."""
 
 
 def demo(
