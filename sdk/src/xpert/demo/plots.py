@@ -67,7 +67,9 @@ def draw_coefficients(explanations: Sequence[Explanation], path: Path, *, n_word
 
 
 def draw_map(coefficients: Mapping[str, NDArray[np.float64]], users: Mapping[str, NDArray[np.float64]], path: Path) -> Path:
-    """Draw base, pLLMs and users on the two directions in which the pLLMs' coefficients differ most.
+    """Draw base, pLLMs and users by the direction of their coefficients, on the two axes in which the pLLMs differ most.
+
+    Strong styles would push all others into a corner, so everyone stands at the same distance from the base.
 
     Parameters
     ----------
@@ -79,7 +81,7 @@ def draw_map(coefficients: Mapping[str, NDArray[np.float64]], users: Mapping[str
         The PNG to write.
     """
     names = list(coefficients)
-    points = np.stack([np.zeros_like(coefficients[names[0]]), *(coefficients[n] for n in names)])
+    points = np.stack([np.zeros_like(coefficients[names[0]]), *(unit(coefficients[n]) for n in names)])
     centre = points.mean(0)
     basis = np.linalg.svd(points - centre, full_matrices=False)[2][:2]
     canvas = figure(8.4, 6.2)
@@ -90,14 +92,20 @@ def draw_map(coefficients: Mapping[str, NDArray[np.float64]], users: Mapping[str
     for name, (x, y) in zip(["base", *names], flat, strict=True):
         axes.annotate(name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8, color=INK)
     for i, (name, value) in enumerate(users.items()):
-        x, y = (np.asarray(value) - centre) @ basis.T
+        x, y = (unit(np.asarray(value)) - centre) @ basis.T
         axes.scatter(x, y, s=170, marker="*", color=PALETTE[(i + 1) % len(PALETTE)], zorder=4, label=f"user {name}")
         axes.annotate(name, (x, y), xytext=(8, -10), textcoords="offset points", fontsize=9, fontweight="bold", color=INK)
-    dress(axes, "Base, pLLMs and users in style space (two main directions of the coefficients)")
+    dress(axes, "Base, pLLMs and users by the direction of their style")
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.legend(frameon=False, fontsize=8)
     canvas.savefig(path, dpi=130)
     return path
+
+
+def unit(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``value`` at length 1."""
+    scaled: NDArray[np.float64] = value / max(float(np.linalg.norm(value)), 1e-12)
+    return scaled
 
 
 def draw_losses(
