@@ -152,10 +152,10 @@ def report(
     """Print every recorded figure beside its aim."""
     import json
 
-    paths = sorted(folder.glob("*.json"))
-    if not paths:
+    read = [json.loads(read_bytes(path)) for path in sorted(folder.glob("*.json"))]
+    records = [record for record in read if isinstance(record, dict) and "benchmark" in record]
+    if not records:
         raise InputError(f"'{folder}' holds no records. Make some: xpert bench all --write {folder}")
-    records = [json.loads(read_bytes(path)) for path in paths]
     found = [(record["benchmark"], *row) for record in records for row in rows(record)]
     columns = ("benchmark", "figure", "found", "aim", "verdict", "paper")
     data = [dict(zip(columns, row, strict=True)) for row in found]

@@ -1,4 +1,4 @@
-"""LoRA fine-tuning on torch: PEFT and accelerate, checkpoints without pickles, early stop on held-out loss."""
+"""LoRA fine-tuning on torch: PEFT, checkpoints without pickles, early stop on held-out loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -175,7 +174,8 @@ class _Run:
         self.base, self.out, self.config = base, Path(out), config
         self.train_set = [_encode(base, example, config.max_length) for example in examples]
         self.held_out_set = [_encode(base, example, config.max_length) for example in held_out]
-        self.accelerator = Accelerator(mixed_precision="bf16" if _use_bf16(config) else "no", cpu=base.model.device.type == "cpu")
+        # Not accelerate: it keeps one precision for the whole process, and a server tunes with several.
+        self.autocast = torch.autocast(base.model.device.type, torch.bfloat16, enabled=_use_bf16(config))
         torch.manual_seed(config.seed)
         if init_adapter is None:
             peft_config = LoraConfig(
@@ -245,7 +245,7 @@ class _Run:
                 f"The loss became {loss.item()} at step {self.step + 1}. Lower the learning rate ({config.learning_rate}), or "
                 "check the texts."
             )
-        self.accelerator.backward(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -254,7 +254,7 @@ class _Run:
 
     def _loss(self, batch: Sequence[tuple[list[int], list[int]]]) -> torch.Tensor:
         ids, mask, labels = _pad(batch, self.base.model.device)
-        with self.accelerator.autocast():
+        with self.autocast:
             logits = self.model(input_ids=ids, attention_mask=mask).logits
         each = torch.nn.functional.cross_entropy(
             logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=IGNORE, reduction="none"
