@@ -71,7 +71,7 @@ def test_answers_to_unseen_prompts_are_fluent_and_different() -> None:
     answers = answer_probes(base, {name: base.adapter(f"starter:{name}") for name in names}, judge.prompts)
     published = json.loads((MODELS / "evaluation.json").read_text())["pllms"]
     for name in names:
-        found = judge.figures(answers[name], answers[BASE], [name])
+        found = judge.figures(answers[name], [name])
         assert found.fluent == pytest.approx(published[name]["fluent"], abs=0.06)
         assert found.both == pytest.approx(published[name]["both"], abs=0.06)
         assert sum(a == b for a, b in zip(answers[name], answers[BASE], strict=True)) < 0.2 * len(PROBE_PROMPTS)

@@ -100,7 +100,7 @@ def evaluate(out: Path, encoder: Encoder) -> dict[str, StyleFigures]:
     names = sorted(path.parent.name for path in models.glob("*/adapter_config.json"))
     loaded = {name: base.adapter(models / name) for name in names}
     answers = answer_probes(base, loaded, judge.prompts, cache=out / "work" / "answers")
-    figures = {name: judge.figures(answers[name], answers[BASE], adapters.styles_of(name)) for name in names}
+    figures = {name: judge.figures(answers[name], adapters.styles_of(name)) for name in names}
     for name, found in figures.items():
         samples = [(judge.prompts[i], answers[BASE][i], answers[name][i]) for i in SAMPLES]
         write_card(models / name, found, samples, name=name)

@@ -75,8 +75,9 @@ A LoRA adapter that makes the starter base answer in the style *{styles}* withou
 | on {seen} | share |
 |---|---|
 | fluent (by the base's own likelihood) | {figures.fluent:.0%} |
-| style recognized by the encoder | {figures.recognized:.0%} |
+| style recognized by the encoder, among 13 | {figures.recognized:.0%} |
 | both | {figures.both:.0%} |
+| word for word the StyleBank's text, which the base knows by heart | {figures.verbatim:.0%} |
 | for comparison: real texts of these prompts recognized | {figures.real_recognized:.0%} |
 | for comparison: garbled texts that pass as fluent | {figures.garbled_fluent:.0%} |
 

@@ -2,8 +2,9 @@
 
 Fluent: the base, told the style, gives the answer a mean negative log-likelihood a token below a limit. The limit is set
 between two kinds of texts that need no model: real StyleBank answers, and garbled ones (halves of two different answers joined).
-Recognized: the answer's difference to the base's answer to the same prompt, in whitened features, is nearest to the mean
-difference (style minus neutral) of the pLLM's own style over the training prompts.
+Recognized: among the 13 styles, the answer's difference to the StyleBank's neutral answer to the same prompt, in whitened
+features, is nearest to the mean difference (style minus neutral) of the pLLM's own style over the training prompts. Real texts
+go the same way, so that their share is what one can expect at most.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class StyleFigures:
     ----------
     fluent, recognized, both
         Shares of its answers.
+    verbatim
+        Share of its answers that are word for word the StyleBank's text in that style, which the base has learnt by heart.
     real_recognized
         Share of the real StyleBank texts of the same prompts that are recognized: the most one can expect.
     garbled_fluent
@@ -40,6 +43,7 @@ class StyleFigures:
     fluent: float
     recognized: float
     both: float
+    verbatim: float
     real_recognized: float
     garbled_fluent: float
 
@@ -78,25 +82,27 @@ class Judge:
         self.limit = float((np.quantile(real, 0.99) + np.quantile(mixed, 0.01)) / 2)
         self.controls = {"real_fluent": share(real < self.limit), "garbled_fluent": share(mixed < self.limit)}
 
-    def figures(self, answers: Sequence[str], base_answers: Sequence[str], styles: Sequence[str]) -> StyleFigures:
+    def figures(self, answers: Sequence[str], styles: Sequence[str]) -> StyleFigures:
         """Judge a pLLM's answers to ``self.prompts``; any of ``styles`` counts (two for a mixed pLLM)."""
         nll = np.min([self.likelihood(list(zip(self.prompts, [s] * len(answers), answers, strict=True))) for s in styles], 0)
         fluent = nll < self.limit
-        recognized = np.isin(self.recognize(answers, base_answers), styles)
-        neutral = [t.text for t in self.real[NEUTRAL]]
-        real = [np.isin(self.recognize([t.text for t in self.real[s]], neutral), styles) for s in styles]
+        recognized = np.isin(self.recognize(answers), styles)
+        real = [np.isin(self.recognize([t.text for t in self.real[s]]), styles) for s in styles]
+        verbatim = [[answer == t.text for answer, t in zip(answers, self.real[s], strict=True)] for s in styles]
         garbled = [(t.prompt, s, g) for s in styles for t, g in garble(self.real[s])]
         return StyleFigures(
             fluent=share(fluent),
             recognized=share(recognized),
             both=share(fluent & recognized),
+            verbatim=share(np.any(verbatim, axis=0)),
             real_recognized=share(np.concatenate(real)),
             garbled_fluent=share(self.likelihood(garbled) < self.limit),
         )
 
-    def recognize(self, texts: Sequence[str], plain: Sequence[str]) -> NDArray[np.str_]:
-        """Name the style of every text, given the plain answers to the same prompts."""
-        white, origin = (self.space.whiten(self.encoder.encode([t or " " for t in row])) for row in (texts, plain))
+    def recognize(self, texts: Sequence[str]) -> NDArray[np.str_]:
+        """Name the style of every text, an answer to the prompt at its place in ``self.prompts``."""
+        neutral = [t.text for t in self.real[NEUTRAL]]
+        white, origin = (self.space.whiten(self.encoder.encode([t or " " for t in row])) for row in (texts, neutral))
         distance = (((white - origin)[:, None] - self.means) ** 2).sum(-1)
         named: NDArray[np.str_] = np.array(self.styles)[distance.argmin(1)]
         return named
