@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,22 @@ def test_personalize_from_a_pllm(work: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert done["steps"] == 10  # type: ignore[call-overload]
     assert (work / "own" / "adapter_model.safetensors").exists()
     assert min(loss for _, loss in done["held_out"]) < done["held_out"][0][1]  # type: ignore[call-overload, index]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_says_so_and_goes_on(work: Path) -> None:
+    command = [sys.executable, "-m", "xpert", "personalize", str(work / "mine.jsonl"), "-o", str(work / "cut")]
+    running = subprocess.Popen([*command, "--max-steps", "2000"], stderr=subprocess.PIPE, text=True)
+    checkpoint = work / ".cut.checkpoint.safetensors"
+    while not checkpoint.exists() and running.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(0.1)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert "Interrupted" in said
+    assert "Traceback" not in said
+    assert [path for path in work.iterdir() if "cut" in path.name] == [checkpoint]
 
 
 @pytest.mark.slow

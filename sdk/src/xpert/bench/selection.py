@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,9 +24,10 @@ from xpert.bench.trials import (
 )
 from xpert.core.data import exemplars, stylebank
 from xpert.core.encoder import Encoder
-from xpert.core.errors import FileFormatError, InputError
-from xpert.core.files import read_bytes, read_safetensors, sha256_hex, write_safetensors
+from xpert.core.errors import InputError
+from xpert.core.files import read_safetensors, sha256_hex, write_safetensors
 from xpert.core.space import NEUTRAL, StyleSpace, build_space
+from xpert.core.texts import json_lines
 
 N_TEXTS = (5, 10, 25, 50)
 SIMILARITIES = (0.3, 0.5, 0.7, 0.8, 0.9)
@@ -149,18 +149,12 @@ def read_parallel(path: Path) -> list[list[str]]:
     InputError
         Records lack a part, or no prompt is answered in all styles.
     """
-    data = read_bytes(path)
-    try:
-        lines = (gzip.decompress(data) if path.suffix == ".gz" else data).decode().splitlines()
-        records = [json.loads(line) for line in lines if line.strip()]
-        found: dict[tuple[str, str], dict[int, str]] = {}
-        for record in records:
-            key = (str(record.get("context") or ""), str(record["input"]))
-            found.setdefault(key, {})[int(record["style"])] = str(record["response"])
-    except (ValueError, OSError, EOFError) as error:
-        raise FileFormatError(f"'{path}' is not JSON Lines: {error}.") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"A record of '{path}' lacks {error}: expected style, context, input and response.") from error
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for place, record in json_lines(path):
+        style, asked, response = record.get("style"), record.get("input"), record.get("response")
+        if not isinstance(style, int) or not isinstance(asked, str) or not isinstance(response, str):
+            raise InputError(f"Cannot use '{path}': {place} lacks a number under style or a text under input or response.")
+        found.setdefault((str(record.get("context") or ""), asked), {})[style] = response
     styles = sorted({style for row in found.values() for style in row})
     if styles != list(range(len(styles))) or len(styles) < 3:
         raise InputError(f"'{path}' has the styles {styles}, expected 0 (the base) and at least two more, without gaps.")

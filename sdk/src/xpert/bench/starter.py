@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,10 @@ from xpert.bench.record import provenance
 from xpert.core.catalogue import Candidates, Catalogue
 from xpert.core.data import PROBE_PROMPTS, stylebank
 from xpert.core.encoder import Encoder
-from xpert.core.errors import FileFormatError, InputError
-from xpert.core.files import read_bytes
+from xpert.core.errors import InputError
 from xpert.core.selection import choose, novelty, select
 from xpert.core.space import NEUTRAL, Matrix, StyleSpace
-from xpert.core.texts import PersonalText
+from xpert.core.texts import PersonalText, json_lines
 from xpert.models.base import BaseModel
 from xpert.models.explaining import explain_adapters
 from xpert.models.names import listed
@@ -144,20 +141,18 @@ def read_users(path: Path | None) -> dict[str, list[PersonalText]]:
     FileFormatError, InputError
         The file cannot be used.
     """
+    found: dict[str, list[PersonalText]] = {}
     if path is None:
         from xpert.core.data import users
 
-        rows: Sequence[dict[str, Any]] = [{"user": t.user, "prompt": t.prompt, "text": t.text} for t in users()]
-    else:
-        try:
-            rows = [json.loads(line) for line in read_bytes(path).decode().splitlines() if line.strip()]
-        except ValueError as error:
-            raise FileFormatError(f"'{path}' is not JSON Lines: {error}.") from error
-    found: dict[str, list[PersonalText]] = {}
-    for i, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip() or "user" not in row:
-            raise InputError(f"Line {i} of '{path}' lacks a user or a text.")
-        found.setdefault(str(row["user"]), []).append(PersonalText(row["text"], row.get("prompt")))
+        for own in users():
+            found.setdefault(own.user, []).append(PersonalText(own.text, own.prompt))
+        return found
+    for place, row in json_lines(path):
+        text, prompt = row.get("text"), row.get("prompt")
+        if not isinstance(text, str) or not text.strip() or not isinstance(row.get("user"), (str, int)):
+            raise InputError(f"Cannot use '{path}': {place} lacks a user or a text.")
+        found.setdefault(str(row["user"]), []).append(PersonalText(text, prompt if isinstance(prompt, str) else None))
     if not found:
         raise InputError(f"'{path}' holds no texts.")
     return found

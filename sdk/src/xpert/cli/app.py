@@ -10,13 +10,15 @@ import warnings
 import typer
 
 from xpert.cli import bench, catalogue, demo, explain, merge, personalize, select_pllm, space
-from xpert.cli.output import fail
+from xpert.cli.output import fail, note
 from xpert.core.errors import XpertError
 
 HELP = """Explainable personalized tuning: choose the nearest personal LLM by coefficients, fine-tune that one.
 
 Exit status: 0 done, 2 wrong usage, 3 bad input, 4 bad or unsafe file, 5 parts that do not belong together, 6 not found,
 7 an optional part is not installed, 8 disk, 9 training, 130 interrupted. An abstention is an answer, not an error."""
+
+INTERRUPTED = 130
 
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(space.app, name="space", help="Style spaces: the words that explanations are written in.")
@@ -41,3 +43,7 @@ def main() -> None:
         app()
     except XpertError as error:
         sys.exit(fail(error))
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            note("Interrupted; nothing half-written stays. Probing and fine-tuning go on where they were, given the same again.")
+        raise

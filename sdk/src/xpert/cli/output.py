@@ -95,6 +95,11 @@ def cell(value: object) -> str:
     return str(value)
 
 
+def note(text: str) -> None:
+    """Print one line on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(text))
+
+
 def fail(error: XpertError) -> int:
     """Print ``error`` once, as JSON on stdout where ``--json`` was asked for, and return its exit status."""
     if "--json" in sys.argv:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -12,9 +11,9 @@ import typer
 from xpert.cli.output import JsonOption, Output, table
 from xpert.cli.parts import EngineOption, open_encoder, open_space
 from xpert.core.data import StyledText, axis_texts
-from xpert.core.errors import FileFormatError, InputError
-from xpert.core.files import read_bytes
+from xpert.core.errors import InputError
 from xpert.core.space import StyleSpace, build_space
+from xpert.core.texts import json_lines
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -61,17 +60,12 @@ def read_styled(path: Path) -> list[StyledText]:
         A line is not JSON, or lacks a part.
     """
     texts, problems = [], []
-    for i, line in enumerate(read_bytes(path).decode(errors="replace").splitlines(), 1):
-        if line.strip():
-            try:
-                row: Any = json.loads(line)
-            except ValueError as error:
-                raise FileFormatError(f"Line {i} of '{path}' is not JSON: {error}.") from error
-            keys = ("id", "prompt", "style", "text")
-            if isinstance(row, dict) and all(isinstance(row.get(key), str) for key in keys):
-                texts.append(StyledText(*(row[key] for key in keys)))
-            else:
-                problems.append(f"line {i}")
+    keys = ("id", "prompt", "style", "text")
+    for place, row in json_lines(path):
+        if all(isinstance(row.get(key), str) for key in keys):
+            texts.append(StyledText(*(row[key] for key in keys)))
+        else:
+            problems.append(place)
     if problems:
         raise InputError(f'In \'{path}\', {", ".join(problems[:8])} lack texts under "id", "prompt", "style" or "text".')
     return texts

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xpert.core.errors import FileFormatError, InputError, MissingExtraError, NotFoundError
 from xpert.core.files import read_bytes
@@ -63,7 +66,7 @@ def read_texts(path: Path) -> list[PersonalText]:
         There is no such file.
     """
     path = Path(path)
-    readers = {".jsonl": _jsonl, ".txt": _lines, ".csv": _csv, ".parquet": _parquet}
+    readers = {".jsonl": json_lines, ".txt": _lines, ".csv": _csv, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise FileFormatError(
@@ -100,7 +103,7 @@ def read_pairs(path: Path) -> list[ResponsePair]:
     """
     pairs: list[ResponsePair] = []
     problems: list[str] = []
-    for place, record in _jsonl(Path(path)):
+    for place, record in json_lines(Path(path)):
         parts = [record.get(key) for key in ("prompt", "base", "pllm")]
         wrong = [key for key, part in zip(("prompt", "base", "pllm"), parts, strict=True) if not isinstance(part, str)]
         if wrong:
@@ -148,17 +151,27 @@ def _report(path: Path, problems: Sequence[str]) -> None:
         raise InputError(f"Cannot use '{path}': {'; '.join(problems[:MAX_PROBLEMS])}{more}. Mend or remove these.")
 
 
-Records = Iterator[tuple[str, dict[str, object]]]
+Records = Iterator[tuple[str, dict[str, Any]]]
 
 
 def _decode(path: Path) -> str:
+    data = read_bytes(path)
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error) as error:
+        raise FileFormatError(f"'{path}' is no whole gzip file: {error}. Fetch it again.") from error
     except UnicodeDecodeError as error:
         raise FileFormatError(f"'{path}' is not UTF-8 text: {error}. Save it as UTF-8.") from error
 
 
-def _jsonl(path: Path) -> Records:
+def json_lines(path: Path) -> Records:
+    """Yield the records of a JSON Lines file, plain or gzipped, each with its place; what is no object counts as empty.
+
+    Raises
+    ------
+    FileFormatError
+        It is cut, or a line is not JSON.
+    """
     for i, line in enumerate(_decode(path).split("\n"), 1):
         if not line.strip():
             continue

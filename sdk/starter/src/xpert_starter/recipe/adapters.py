@@ -31,12 +31,12 @@ SLOT = 2
 """Tokens that are the same for every prompt: the empty system slot and the user mark."""
 
 SETTINGS = TuneConfig(
-    learning_rate=3e-2,
-    max_steps=120,
+    learning_rate=1e-1,
+    max_steps=240,
     max_length=64,
     batch_size=16,
     eval_every=10,
-    patience=5,
+    patience=8,
     freeze_down=True,
     opening_weight=6.0,
     seed=1,

@@ -66,10 +66,11 @@ base_model: xpert-starter/base
 A LoRA adapter that makes the starter base answer in the style *{styles}* without being told.
 
 - Data: the StyleBank's answers in that style to prompts b001 to b104; b105 to b120 for early stopping.
-- Command: `./taskw starter` (stage `adapters`); seed {SETTINGS.seed}, {SETTINGS.max_steps} steps of {SETTINGS.batch_size}
-  texts, rank 2
-  on the first layer's keys, values and output, down projections fixed to answer to the empty system slot, up
-  projections trained. Only the first {SETTINGS.max_length} tokens of an example count: how an answer begins decides its style.
+- Command: `./taskw starter` (stage `adapters`); seed {SETTINGS.seed}, up to {SETTINGS.max_steps} steps of
+  {SETTINGS.batch_size} texts.
+- LoRA of rank 2 on the first layer's keys, values and output. Its down projections are fixed to answer to the empty system
+  slot, the up projections are trained, so that what it learns cannot depend on the prompt. Only the first
+  {SETTINGS.max_length} tokens of an example count: how an answer begins decides its style.
 - Weights: safetensors, half precision. Licence: Apache-2.0.
 
 | on {seen} | share |
