@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import xpert
+from xpert.cli.app import app
 from xpert.core import errors
 from xpert.core.errors import MissingExtraError, XpertError
 from xpert.core.runtime import find_runtime
@@ -53,6 +55,11 @@ def test_unknown_runtime_says_what_to_install() -> None:
 def test_no_package_shadows_the_standard_library() -> None:
     tops = {path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
     assert not tops & sys.stdlib_module_names
+
+
+def test_published_figures_are_the_recorded_ones() -> None:
+    shown = CliRunner().invoke(app, ["bench", "report", str(ROOT / "tests" / "benchmarks"), "--markdown"], catch_exceptions=False)
+    assert (ROOT / "docs" / "figures.md").read_text() == shown.stdout
 
 
 def test_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,24 +109,64 @@ def steps_to(result: PersonalizeResult, target: float) -> int:
     return next((step for step, loss in result.held_out if loss <= target + 1e-9), result.steps)
 
 
+GEOMETRIES: dict[str, dict[str, Any]] = {
+    "smollm2-135m": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49152,
+        "max_position_embeddings": 8192,
+        "rope_theta": 100000.0,
+        "tie_word_embeddings": True,
+    }
+}
+"""Shapes of real phone models; time and memory of a step do not depend on what the weights say."""
+
+
+def write_random_model(geometry: str, folder: Path) -> Path:
+    """Write a model of a real one's shape with random weights, and the starter's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(resolve("starter:base"))
+    end = tokenizer.eos_token_id
+    config = LlamaConfig(**GEOMETRIES[geometry], eos_token_id=end, pad_token_id=end, bos_token_id=None)
+    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="100GB")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 MEASURE = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 engine, folder, steps, cache, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
+def resident(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 from xpert.bench.personalize import step_measurer
+import numpy, safetensors, torch
+if engine == "executorch": from executorch.extension.pybindings import portable_lib
+else: import peft, transformers
+imported = resident("VmRSS")
 run = step_measurer(engine, folder, cache=cache, threads=threads)
-lines = Path("/proc/self/status").read_text().splitlines()
-before = next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 run(); times = []
 for _ in range(steps):
     start = time.perf_counter(); run(); times.append(time.perf_counter() - start)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"ms": sorted(times)[len(times) // 2] * 1e3, "peak_mb": peak, "before_mb": before / 1024}))
+peak = resident("VmHWM")  # not ru_maxrss, which begins with the parent's
+print(json.dumps({"ms": sorted(times)[len(times) // 2] * 1e3, "peak_mb": peak, "model_mb": peak - imported}))
 """
 
 
 def measure_step(folder: Path, *, cache: Path, threads: int = 2, steps: int = 10, rounds: int = 3) -> dict[str, Any]:
-    """Measure a training step in ExecuTorch and in eager torch with PEFT, in processes of their own, in turn."""
+    """Measure a training step (8 texts) in ExecuTorch and in eager torch with PEFT, in processes of their own, in turn.
+
+    ``peak_mb`` is the largest resident memory of the process, ``model_mb`` what of it came after the libraries were imported:
+    a phone's native runtime has no Python and no torch to import.
+    """
+    step_measurer("executorch", folder, cache=cache, threads=threads)  # exports, which would count as memory below
     found: dict[str, list[dict[str, float]]] = {"executorch": [], "eager": []}
     for _ in range(rounds):
         for engine, row in found.items():
@@ -134,12 +174,9 @@ def measure_step(folder: Path, *, cache: Path, threads: int = 2, steps: int = 10
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             row.append(json.loads(done.stdout.splitlines()[-1]))
     median = {engine: {key: round(float(np.median([r[key] for r in row])), 1) for key in row[0]} for engine, row in found.items()}
-    return {
-        "threads": threads,
-        **median,
-        "time_ratio": round(median["executorch"]["ms"] / median["eager"]["ms"], 3),
-        "peak_ratio": round(median["executorch"]["peak_mb"] / median["eager"]["peak_mb"], 3),
-    }
+    ours, eager = median["executorch"], median["eager"]
+    ratios = {f"{key}_ratio": round(ours[key] / eager[key], 3) for key in ("ms", "peak_mb", "model_mb")}
+    return {"threads": threads, **median, **ratios}
 
 
 def step_measurer(engine: str, folder: Path, *, cache: Path, threads: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xpert.bench.aims import rows
+from xpert.bench.aims import page, rows
 from xpert.cli.output import JsonOption, Output, table
 from xpert.cli.parts import open_encoder
 from xpert.core.errors import InputError
@@ -116,7 +116,7 @@ def explain_many(
 @app.command()
 def personalize(write: WriteOption = None, json_: JsonOption = False) -> None:
     """Time a training step against eager torch, and whole runs from the choice against from scratch."""
-    from xpert.bench.personalize import measure_step, run_personalize
+    from xpert.bench.personalize import measure_step, run_personalize, write_random_model
     from xpert.core.runtime import find_runtime
     from xpert.models.names import resolve
 
@@ -125,7 +125,11 @@ def personalize(write: WriteOption = None, json_: JsonOption = False) -> None:
     starter = _starter(output)
     with tempfile.TemporaryDirectory() as work:
         record = run_personalize(starter, runtime, cache=cache, work=Path(work))
-    record["step"] = measure_step(resolve("starter:base"), cache=cache)
+        folder = write_random_model("smollm2-135m", Path(work) / "smollm2-135m")
+        record["step"] = {
+            "starter": measure_step(resolve("starter:base"), cache=cache),
+            "smollm2-135m": measure_step(folder, cache=Path(work), steps=3, rounds=2),
+        }
     _finish(output, record, write)
 
 
@@ -147,7 +151,9 @@ def all_(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of records.")] = Path("tests/benchmarks"), json_: JsonOption = False
+    folder: Annotated[Path, typer.Argument(help="Folder of records.")] = Path("tests/benchmarks"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/figures.md.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Print every recorded figure beside its aim."""
     import json
@@ -156,6 +162,9 @@ def report(
     records = [record for record in read if isinstance(record, dict) and "benchmark" in record]
     if not records:
         raise InputError(f"'{folder}' holds no records. Make some: xpert bench all --write {folder}")
+    if markdown:
+        typer.echo(page(records), nl=False)
+        return
     found = [(record["benchmark"], *row) for record in records for row in rows(record)]
     columns = ("benchmark", "figure", "found", "aim", "verdict", "paper")
     data = [dict(zip(columns, row, strict=True)) for row in found]
