@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpert.core import files
-from xpert.core.errors import FileFormatError, NotFoundError, StorageError, UnsafeFileError
+from xpert.core.errors import FileFormatError, InputError, NotFoundError, StorageError, UnsafeFileError
 
 
 def test_write_replaces_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -47,19 +47,30 @@ def test_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
 def test_staged_folder_replaces_the_old_one(tmp_path: Path) -> None:
     for content in ("one", "two"):
         with files.staged_folder(tmp_path / "f") as stage:
-            (stage / "a").write_text(content)
-    assert (tmp_path / "f" / "a").read_text() == "two"
+            (stage / "config.json").write_text(content)
+    assert (tmp_path / "f" / "config.json").read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
 def test_staged_folder_keeps_the_old_one_on_failure(tmp_path: Path) -> None:
     with files.staged_folder(tmp_path / "f") as stage:
-        (stage / "a").write_text("one")
+        (stage / "config.json").write_text("one")
     with pytest.raises(StorageError, match="disk"), files.staged_folder(tmp_path / "f") as stage:
-        (stage / "a").write_text("two")
+        (stage / "config.json").write_text("two")
         raise OSError(errno.ENOSPC, "disk full")
-    assert (tmp_path / "f" / "a").read_text() == "one"
+    assert (tmp_path / "f" / "config.json").read_text() == "one"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_foreign_folders_and_files_are_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    (tmp_path / "file").write_text("x")
+    for name in ("mine", "file"):
+        with pytest.raises(InputError, match=r"is a file|would be replaced"), files.staged_folder(tmp_path / name):
+            pass
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "mine"]
 
 
 def test_safetensors_round_trip_with_all_kinds(tmp_path: Path) -> None:

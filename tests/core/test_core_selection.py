@@ -120,11 +120,11 @@ def test_broken_compact_files_are_refused(catalogue: Catalogue, tmp_path: Path) 
     ]
     for wrong in broken:
         write_safetensors(path, wrong, metadata)
-        with pytest.raises(FileFormatError, match="no usable compact catalogue"):
+        with pytest.raises(FileFormatError, match="changed after it was written"):
             load_compact(path)
     header = {**json.loads(metadata["xpert"]), "words": []}
     write_safetensors(path, arrays, {"xpert": json.dumps(header)})
-    with pytest.raises(FileFormatError, match="words"):
+    with pytest.raises(FileFormatError, match="changed after it was written"):
         load_compact(path)
 
 

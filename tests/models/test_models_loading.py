@@ -75,7 +75,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("./nothing", "nothing", "a/b/c"):
         with pytest.raises(NotFoundError, match="There is no model"):
             resolve(name)
-    with pytest.raises(MissingExtraError, match="pip install xpert-other"):
+    with pytest.raises(MissingExtraError, match="No collection of models 'other:'"):
         resolve("other:thing")
     with pytest.raises(MissingExtraError, match="other"):
         listed("other")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xpert.core.errors import MismatchError
+from xpert.core.errors import TrainingError
 from xpert.models.adapters import Adapter, LoraPair, check_base, read_adapter, write_adapter
 from xpert_mobile.geometry import PROJECTIONS, Geometry, module_of, shapes_of
 
@@ -89,7 +89,7 @@ def to_peft(state: AdapterState, folder: Path, *, base_digest: str, base_name: s
         for j, projection in enumerate(PROJECTIONS)
     }
     if not all(np.isfinite(pair.B).all() and np.isfinite(pair.A).all() for pair in modules.values()):
-        raise MismatchError("The adapter holds NaN or infinity and is not written. Lower the learning rate.")
+        raise TrainingError("The adapter holds NaN or infinity and is not written. Lower the learning rate.")
     write_adapter(folder, Adapter(modules=modules, config={}, base_digest=base_digest), base_name=base_name)
 
 

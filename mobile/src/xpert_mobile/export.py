@@ -81,12 +81,13 @@ def _training_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method], d
     def loss(h: Tensor, norm: Tensor, output: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         return loss_and_gradient(g, h, norm, output, target, weight)
 
+    # One text at a time: the logits of a whole batch would outweigh everything else in memory.
     head = (
-        torch.randn(batch, length, g.hidden, generator=random),
+        torch.randn(1, length, g.hidden, generator=random),
         torch.ones(g.hidden),
         torch.randn(g.vocabulary, g.hidden, generator=random) * 0.05,
-        torch.randint(0, g.vocabulary, (batch * length, 1), generator=random),
-        torch.full((batch * length, 1), 1.0 / (batch * length)),
+        torch.randint(0, g.vocabulary, (length, 1), generator=random),
+        torch.full((length, 1), 1.0 / length),
     )
     with torch.enable_grad():
         leaves = [value.clone().requires_grad_() for value in (x, *lora)]

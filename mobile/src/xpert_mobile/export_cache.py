@@ -9,7 +9,7 @@ from pathlib import Path
 from xpert.core.files import sha256_hex, write_atomic
 from xpert_mobile.geometry import Geometry
 
-REVISION = 1
+REVISION = 2
 """Raised whenever the programs themselves change, so that kept ones are made again."""
 
 

@@ -31,9 +31,9 @@ class ExecuTorchRuntime:
 
     name = "executorch"
 
-    def sentence_encoder(self, *, cache: Path) -> SentenceEncoder:
+    def sentence_encoder(self, *, cache: Path, threads: int = 2) -> SentenceEncoder:
         """Return MiniLM, run by ExecuTorch."""
-        return ExportedSentenceEncoder(minilm_folder(), cache=cache)
+        return ExportedSentenceEncoder(minilm_folder(), cache=cache, threads=threads)
 
     def personalize(
         self,

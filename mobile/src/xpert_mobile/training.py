@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpert.core.errors import FileFormatError, InputError, TrainingError
-from xpert.core.files import read_safetensors, sha256_hex, write_safetensors
+from xpert.core.files import read_safetensors, refuse_foreign, sha256_hex, write_safetensors
 from xpert.core.runtime import PersonalizeOptions, PersonalizeResult, Progress
 from xpert_mobile.adapter_state import AdapterState, to_peft
 from xpert_mobile.engine import Program
@@ -72,6 +73,7 @@ class LayerwiseModel:
                 "backward",
                 [inputs[i], grad, self.mask, self.cos, self.sin, state.scale, *self.base.layers[i], *state.layers[i]],
             )
+            self.base.release(i)
             grad = out[0]
             gradients.append(out[1:])
         return value, [array for layer in reversed(gradients) for array in layer]
@@ -79,11 +81,17 @@ class LayerwiseModel:
     def _forward(self, samples: Sequence[Sample], state: AdapterState) -> tuple[list[Array], Array, float, int]:
         ids, target, weight = self._batch(samples)
         inputs = [self.base.embedding[ids]]
-        for weights, lora in zip(self.base.layers, state.layers, strict=True):
+        for i, (weights, lora) in enumerate(zip(self.base.layers, state.layers, strict=True)):
             context = [inputs[-1], self.mask, self.cos, self.sin, state.scale]
             inputs.append(self.program.run("forward", [*context, *weights, *lora])[0])
-        value, grad = self.program.run("loss", [inputs[-1], self.base.norm, self.base.output, target, weight])
-        return inputs, grad, float(value), int(np.count_nonzero(weight))
+            self.base.release(i)
+        grad, value = np.zeros_like(inputs[-1]), 0.0
+        for row in range(len(samples)):
+            part = slice(row, row + 1)
+            labels: list[NDArray[Any]] = [target[row, :, None], weight[row, :, None]]
+            loss, grad[part] = self.program.run("loss", [inputs[-1][part], self.base.norm, self.base.output, *labels])
+            value += float(loss)
+        return inputs, grad, value, int(np.count_nonzero(weight))
 
     def _batch(self, samples: Sequence[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         ids = np.zeros((self.batch, self.length), np.int64)
@@ -95,7 +103,7 @@ class LayerwiseModel:
             target[row, : n - 1] = sample.ids[1:]
             weight[row, sample.n_prompt - 1 : n - 1] = 1
         weight /= max(weight.sum(), 1)
-        return ids, target.reshape(-1, 1), weight.reshape(-1, 1)
+        return ids, target, weight
 
 
 class Trainer:
@@ -121,6 +129,7 @@ class Trainer:
         self.model, self.options, self.out = model, options, Path(out)
         self.train_set, self.held_out_set = split(samples, share=options.held_out, seed=options.seed)
         self.state = start
+        refuse_foreign(self.out)
         self.moments = [(np.zeros_like(a), np.zeros_like(a)) for a in start.flat()]
         # What a run is: resuming another one's checkpoint would be wrong without a sign of it.
         stated = [model.base.digest, asdict(options), [[s.ids, s.n_prompt] for s in samples], start.rank]
@@ -128,6 +137,7 @@ class Trainer:
         self.identity = sha256_hex((json.dumps(stated) + digest).encode())
         self.checkpoint = self.out.parent / f".{self.out.name}.checkpoint.safetensors"
         self.step, self.stale = 0, 0
+        self.seconds = 0.0
         self.losses: list[float] = []
         self.history: list[tuple[int, float]] = []
         self.best, self.best_loss = start.copy(), float("inf")
@@ -141,18 +151,18 @@ class Trainer:
             The loss became NaN, or the checkpoint belongs to another run.
         """
         self._resume()
-        begin = monotonic()
+        begin = monotonic() - self.seconds
         if self.step == 0:
             self._measure()
         while self.step < self.options.max_steps and not self._finished():
             self.advance()
             if self.step % self.options.eval_every == 0 or self.step == self.options.max_steps:
                 self._measure()
+            self.seconds = monotonic() - begin
             if self.step % CHECKPOINT_EVERY == 0:
                 self._save()
             if progress:
                 progress(self.step, self.options.max_steps, self.losses[-1])
-        seconds = monotonic() - begin
         base = self.model.base
         to_peft(self.best, self.out, base_digest=base.digest, base_name="")
         self.checkpoint.unlink(missing_ok=True)
@@ -161,7 +171,7 @@ class Trainer:
             losses=tuple(self.losses),
             held_out=tuple(self.history),
             steps=self.step,
-            seconds=seconds,
+            seconds=self.seconds,
         )
 
     def _finished(self) -> bool:
@@ -213,6 +223,7 @@ class Trainer:
             "identity": self.identity,
             "step": self.step,
             "stale": self.stale,
+            "seconds": self.seconds,
             "losses": self.losses,
             "held_out": self.history,
             "best_loss": repr(self.best_loss),
@@ -236,7 +247,7 @@ class Trainer:
                     self.moments[i][k][...] = arrays[f"moment.{k}.{i}"]
             self.step, self.stale, self.losses = int(numbers["step"]), int(numbers["stale"]), list(numbers["losses"])
             self.history = [(int(step), float(loss)) for step, loss in numbers["held_out"]]
-            self.best_loss = float(numbers["best_loss"])
+            self.best_loss, self.seconds = float(numbers["best_loss"]), float(numbers["seconds"])
         except (KeyError, ValueError, TypeError) as error:
             raise FileFormatError(f"The checkpoint '{self.checkpoint}' is broken: {error!r}. Remove it to start anew.") from error
 

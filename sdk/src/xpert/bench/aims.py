@@ -32,7 +32,8 @@ class Aim:
         return found <= self.value if self.at_most else found >= self.value
 
 
-PAPER = {"30": 0.25, "50": 0.536, "70": 0.857, "80": 0.964, "90": 0.964}
+PAPER: Mapping[str, float] = {"30": 0.25, "50": 0.536, "70": 0.857, "80": 0.964, "90": 0.964}
+"""Selection accuracy by similarity in the paper, among 28 candidates, synthetic data, Llama-3.2-1B."""
 
 
 def _selection() -> list[Aim]:
@@ -110,19 +111,21 @@ def page(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _users(record: Mapping[str, Any]) -> list[Row]:
-    if record.get("benchmark") != "users":
-        return []
+    if record.get("benchmark") != "users" or not record.get("bundled"):
+        return []  # other people's users have no known styles
     out: list[Row] = []
     for user, row in record["users"].items():
         style = EXAMPLE_USERS.get(user)
         first = row["draws"]["first"]
+        abstains = row["draws"]["abstain"]
         if style is None:
-            abstained = row["draws"]["abstain"]
-            out.append((f"{user} abstains", abstained, "1", "met" if row["abstain"] else "NOT met", None))
-        else:
-            share = sum(first.get(name, 0.0) for name in style)
-            verdict = "met" if share >= 0.95 and not row["abstain"] else "NOT met"
-            out.append((f"{user} {style[0]} first", round(share, 3), "at least 0.95", verdict, None))
+            verdict = "met" if abstains >= 0.95 and row["abstain"] else "NOT met"
+            out.append((f"{user} abstains", abstains, "at least 0.95", verdict, None))
+            continue
+        share = round(sum(first.get(name, 0.0) for name in style), 3)
+        out.append((f"{user} {' or '.join(style)} first", share, "at least 0.95", "met" if share >= 0.95 else "NOT met", None))
+        verdict = "met" if abstains <= 0.05 and not row["abstain"] else "NOT met"
+        out.append((f"{user} abstains", abstains, "at most 0.05", verdict, None))
     return out
 
 

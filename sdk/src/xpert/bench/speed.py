@@ -2,68 +2,88 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from xpert.bench.record import provenance
-from xpert.core.catalogue import Candidates
+from xpert.core.catalogue import Catalogue
 from xpert.core.data import users
-from xpert.core.encoder import Encoder
+from xpert.core.encoder import Encoder, JointEncoder
+from xpert.core.runtime import find_runtime
 from xpert.core.selection import choose
 from xpert.core.space import StyleSpace
 from xpert.core.texts import PersonalText
 from xpert.models.base import load_base
+from xpert.models.encoders import default_encoder
 from xpert.models.names import listed
 from xpert.models.probing import BASE, GenerationSettings, answer_probes
 
 N_TEXTS = 50
 
 
-def run_selection_speed(
-    encoders: Mapping[str, Encoder], candidates: Candidates, *, space: StyleSpace, repeats: int = 5
-) -> dict[str, Any]:
-    """Time 50 texts to a choice with each encoder on one core, start-up apart, in turn; and compare their choices.
+ONE_CORE = """
+import json, os, sys
+from pathlib import Path
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before any thread pool takes its size
+from xpert.bench.speed import time_choices
+print(json.dumps(time_choices(Path(sys.argv[1]), cache=Path(sys.argv[2]))))
+"""
+
+
+def run_selection_speed(catalogue: Catalogue, *, cache: Path) -> dict[str, Any]:
+    """Time 50 texts to a choice on one core, torch and ExecuTorch in turn, start-up apart; and compare their choices.
 
     Parameters
     ----------
-    encoders
-        Engine -> encoder, all of one name.
-    candidates, space
-        The catalogue and its space.
-    repeats
-        Timed choices with each; the median counts.
+    catalogue
+        The pLLMs to choose from, in the default style space.
+    cache
+        Folder of the device runtime's exported programs.
     """
-    texts = [PersonalText(text.text) for text in users()]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c.catalogue.json"
+        catalogue.save(path)
+        command = [sys.executable, "-W", "ignore", "-c", ONE_CORE, str(path), str(cache)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {"benchmark": "selection-speed", **json.loads(done.stdout.splitlines()[-1]), **provenance(seed=0)}
+
+
+def time_choices(catalogue: Path, *, cache: Path, repeats: int = 5) -> dict[str, Any]:
+    """Time choices with both encoders in this process, one thread each; the median of ``repeats`` counts."""
+    import torch
+
+    torch.set_num_threads(1)
+    candidates, space = Catalogue.load(catalogue).candidates, StyleSpace.default()
+    encoders: dict[str, Encoder] = {
+        "torch": default_encoder(),
+        "executorch": JointEncoder(find_runtime().sentence_encoder(cache=cache, threads=1)),
+    }
     by_user = {text.user: [PersonalText(t.text) for t in users() if t.user == text.user][:N_TEXTS] for text in users()}
+    first, *_ = by_user.values()
     times: dict[str, list[float]] = {engine: [] for engine in encoders}
-    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    choices: dict[str, list[str]] = {}
-    try:
-        if before:
-            os.sched_setaffinity(0, {min(before)})
+    choices = {
+        engine: [choose(row, candidates, space=space, encoder=encoder).matches[0].name for row in by_user.values()]
+        for engine, encoder in encoders.items()
+    }
+    for _ in range(repeats):
         for engine, encoder in encoders.items():
-            choose(texts[:N_TEXTS], candidates, space=space, encoder=encoder)
-            choices[engine] = [choose(row, candidates, space=space, encoder=encoder).matches[0].name for row in by_user.values()]
-        for _ in range(repeats):
-            for engine, encoder in encoders.items():
-                start = perf_counter()
-                choose(texts[:N_TEXTS], candidates, space=space, encoder=encoder)
-                times[engine].append(perf_counter() - start)
-    finally:
-        if before:
-            os.sched_setaffinity(0, before)
-    first = next(iter(choices.values()))
+            start = perf_counter()
+            choose(first, candidates, space=space, encoder=encoder)
+            times[engine].append(perf_counter() - start)
+    same = [a == b for a, b in zip(choices["torch"], choices["executorch"], strict=True)]
     return {
-        "benchmark": "selection-speed",
         "n_texts": N_TEXTS,
-        "cores": 1,
+        "cores": len(os.sched_getaffinity(0)),
         "seconds": {engine: round(float(np.median(row)), 3) for engine, row in times.items()},
-        "agreement": round(float(np.mean([a == b for row in choices.values() for a, b in zip(first, row, strict=True)])), 3),
-        **provenance(seed=0),
+        "agreement": round(float(np.mean(same)), 3),
     }
 
 

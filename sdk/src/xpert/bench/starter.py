@@ -130,7 +130,7 @@ def run_users(data: Path | None, starter: StarterCatalogue, *, draws: int = 100,
                 "abstain": round(abstained / draws, 3),
             },
         }
-    return {"benchmark": "users", "draws": draws, "users": out, **provenance(seed=0)}
+    return {"benchmark": "users", "bundled": data is None, "draws": draws, "users": out, **provenance(seed=0)}
 
 
 def read_users(path: Path | None) -> dict[str, list[PersonalText]]:

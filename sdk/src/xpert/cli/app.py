@@ -11,7 +11,7 @@ import typer
 
 from xpert.cli import bench, catalogue, demo, explain, merge, personalize, select_pllm, space
 from xpert.cli.output import fail, note
-from xpert.core.errors import XpertError
+from xpert.core.errors import StorageError, XpertError
 
 HELP = """Explainable personalized tuning: choose the nearest personal LLM by coefficients, fine-tune that one.
 
@@ -43,6 +43,18 @@ def main() -> None:
         app()
     except XpertError as error:
         sys.exit(fail(error))
+    except OSError as error:
+        place = f" '{error.filename}'" if error.filename else ""
+        sys.exit(
+            fail(StorageError(f"Cannot use{place}: {error.strerror or error}. Check the path, its rights and the free space."))
+        )
+    except Exception as error:  # the last net: whatever was not foreseen is one line too, and a report if asked for
+        if os.environ.get("XPERT_TRACEBACK"):
+            raise
+        kind = type(error).__name__
+        sys.exit(
+            fail(XpertError(f"Unexpected: {kind}: {error}. This is a defect; set XPERT_TRACEBACK=1 to see where, and report it."))
+        )
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             note("Interrupted; nothing half-written stays. Probing and fine-tuning go on where they were, given the same again.")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +16,7 @@ import typer
 from xpert.bench.aims import page, rows
 from xpert.cli.output import JsonOption, Output, table
 from xpert.cli.parts import open_encoder
-from xpert.core.errors import InputError
+from xpert.core.errors import FileFormatError, InputError
 from xpert.core.files import cache_folder, read_bytes, write_atomic
 
 app = typer.Typer(no_args_is_help=True)
@@ -52,6 +55,7 @@ def selection_28(
     output = Output(as_json=json_)
     with output.progress("encoding") as report:
         record = run_candidates(open_encoder("executorch"), cache=_cache(), trials=trials, progress=report)
+    plot = plot or (write / "selection-28.png" if write else None)
     if plot:
         from xpert.demo.plots import draw_reliability
 
@@ -91,15 +95,10 @@ def users(
 @app.command("selection-speed")
 def selection_speed(write: WriteOption = None, json_: JsonOption = False) -> None:
     """Time from 50 texts to a choice on one core, torch and ExecuTorch side by side."""
-    import torch
-
     from xpert.bench.speed import run_selection_speed
 
     output = Output(as_json=json_)
-    starter = _starter(output)
-    torch.set_num_threads(1)
-    encoders = {engine: open_encoder(engine) for engine in ("torch", "executorch")}
-    _finish(output, run_selection_speed(encoders, starter.catalogue.candidates, space=starter.space), write)
+    _finish(output, run_selection_speed(_starter(output).catalogue, cache=cache_folder() / "executorch"), write)
 
 
 @app.command("explain-many")
@@ -140,13 +139,20 @@ def all_(
 ) -> None:
     """Run every benchmark; the one on the authors' data needs XPERT_DATA, the folder that holds it."""
     own: list[Callable[..., None]] = [selection_28, starter_selection, users, selection_speed, explain_many, personalize]
-    where = os.environ.get("XPERT_DATA")
-    if where and (Path(where) / AUTHORS).exists():
-        selection(data=Path(where) / AUTHORS, write=write, json_=json_)
-    else:
-        Output(as_json=json_).warn(f"selection is left out: XPERT_DATA names no folder with {AUTHORS}.")
-    for command in own:
-        command(write=write, json_=json_)
+    # As JSON one document is printed at the end; what the single benchmarks print goes where progress goes.
+    tables = redirect_stdout(sys.stderr) if json_ else nullcontext()
+    with tempfile.TemporaryDirectory() as folder:
+        kept = write or Path(folder)
+        where = os.environ.get("XPERT_DATA")
+        with tables:
+            if where and (Path(where) / AUTHORS).exists():
+                selection(data=Path(where) / AUTHORS, write=kept)
+            else:
+                Output(as_json=json_).warn(f"selection is left out: XPERT_DATA names no folder with {AUTHORS}.")
+            for command in own:
+                command(write=kept)
+        if json_:
+            Output(as_json=True).show(_records(kept))
 
 
 @app.command()
@@ -156,10 +162,7 @@ def report(
     json_: JsonOption = False,
 ) -> None:
     """Print every recorded figure beside its aim."""
-    import json
-
-    read = [json.loads(read_bytes(path)) for path in sorted(folder.glob("*.json"))]
-    records = [record for record in read if isinstance(record, dict) and "benchmark" in record]
+    records = _records(folder)
     if not records:
         raise InputError(f"'{folder}' holds no records. Make some: xpert bench all --write {folder}")
     if markdown:
@@ -181,13 +184,23 @@ def _starter(output: Output) -> Any:
         )
 
 
+def _records(folder: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = json.loads(read_bytes(path))
+        except ValueError as error:
+            raise FileFormatError(f"'{path}' is not JSON: {error}. Make it again with --write {folder}.") from error
+        if isinstance(record, dict) and "benchmark" in record:
+            found.append(record)
+    return found
+
+
 def _cache() -> Path:
     return cache_folder() / "vectors"
 
 
 def _finish(output: Output, record: Mapping[str, Any], write: Path | None, *views: Any) -> None:
-    import json
-
     if write:
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         write_atomic(write / f"{record['benchmark']}.json", text.encode())

@@ -47,7 +47,7 @@ class Output:
     def say(self, text: str) -> None:
         """Print a line for people only."""
         if not self.as_json:
-            self.console.print(text)
+            self.console.print(text, markup=False)
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""
@@ -76,7 +76,7 @@ class Output:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> Table:
     """Lay out ``rows`` under ``columns``; the first ``left`` columns are text, the others numbers."""
-    view = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    view = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
         view.add_column(column, justify="left" if i < left else "right", overflow="fold")
     for row in rows:
@@ -92,7 +92,7 @@ def cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.2f}"
-    return str(value)
+    return escape(str(value))
 
 
 def note(text: str) -> None:

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 from rich.console import RenderableType
+from rich.markup import escape
 
 from xpert.cli.explain import spelled
 from xpert.cli.output import JsonOption, Output, table
 from xpert.cli.parts import EngineOption, SpaceOption, open_candidates, open_encoder, open_space
-from xpert.core.errors import InputError
+from xpert.core.catalogue import Candidates
+from xpert.core.errors import InputError, MismatchError
 from xpert.core.files import cache_folder
 from xpert.core.selection import Selection, choose
 from xpert.core.texts import PersonalText, read_texts, warn_about
@@ -33,24 +35,31 @@ def select(
     found = read_texts(texts)
     for warning in warn_about(found):
         output.warn(warning)
+    candidates = open_candidates(catalogue)
     selection = choose(
         found,
-        open_candidates(catalogue),
+        candidates,
         space=open_space(space),
         encoder=open_encoder(engine),
-        base_answers=_base_answers(base, found) if base else None,
+        base_answers=_base_answers(base, found, candidates) if base else None,
     )
     output.show({**asdict(selection), "choice": selection.choice}, *views(selection))
 
 
-def _base_answers(base_name: str, texts: list[PersonalText]) -> list[str]:
+def _base_answers(base_name: str, texts: list[PersonalText], candidates: Candidates) -> list[str]:
     from xpert.models.base import load_base
     from xpert.models.probing import BASE, answer_probes
 
     prompts = [text.prompt for text in texts if text.prompt]
     if len(prompts) < len(texts):
         raise InputError(f"--base needs a prompt with every text, {len(texts) - len(prompts)} have none. Leave --base out.")
-    return answer_probes(load_base(base_name), {}, prompts, cache=cache_folder() / "answers")[BASE]
+    base = load_base(base_name)
+    if base.digest != candidates.base_digest:
+        raise MismatchError(
+            f"The catalogue is of the base {candidates.base_digest[:12]}, '{base_name}' is {base.digest[:12]}. Give the one that "
+            "its pLLMs were explained against, or leave --base out."
+        )
+    return answer_probes(base, {}, prompts, cache=cache_folder() / "answers")[BASE]
 
 
 def views(selection: Selection, *, n: int = 5) -> list[RenderableType]:
@@ -61,6 +70,7 @@ def views(selection: Selection, *, n: int = 5) -> list[RenderableType]:
     ]
     ranking = table("Nearest pLLMs", ("pLLM", "probability", "similarity", "download"), rows)
     words = ", ".join(spelled(word) for word in selection.words[:4])
-    verdict = f"[bold]{'Abstain' if selection.abstain else selection.choice}[/]: {selection.reason}"
+    name = escape("Abstain" if selection.choice is None else selection.choice)
+    verdict = f"[bold]{name}[/]: {escape(selection.reason)}"
     saving = f"Expected saving, selection counted: {selection.expected_saving:.0%} of the fine-tuning time."
     return [f"Your texts: {words}", ranking, verdict, *([] if selection.abstain else [saving])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xpert.core.errors import FileFormatError, InputError, MismatchError, NotFoundError
 from xpert.core.explanation import Explanation
-from xpert.core.files import read_json, read_safetensors, write_json, write_safetensors
+from xpert.core.files import read_json, read_safetensors, sha256_hex, write_json, write_safetensors
 from xpert.core.space import Matrix, read_header
 
 FORMAT, COMPACT_FORMAT = "xpert-catalogue", "xpert-catalogue-compact"
@@ -200,6 +200,7 @@ class Catalogue:
             "words": list(self.words),
             "n_probes": self.candidates.n_probes,
         }
+        header["digest"] = _digest(header, {**each, **shared})
         write_safetensors(path, {**each, **shared}, {"xpert": json.dumps(header, sort_keys=True)})
         return size
 
@@ -232,6 +233,12 @@ def _encode(catalogue: Catalogue) -> dict[str, NDArray[np.generic]]:
     return {"coefficients": np.clip(steps, -127, 127).astype(np.int8), "scale": scale, **columns}
 
 
+def _digest(header: Mapping[str, object], arrays: Mapping[str, NDArray[np.generic]]) -> str:
+    parts = [json.dumps({key: value for key, value in header.items() if key != "digest"}, sort_keys=True).encode()]
+    parts += [name.encode() + np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays)]
+    return sha256_hex(b"".join(sha256_hex(part).encode() for part in parts))
+
+
 def load_compact(path: Path) -> Candidates:
     """Read the compact form of a catalogue.
 
@@ -242,6 +249,8 @@ def load_compact(path: Path) -> Candidates:
     """
     arrays, metadata = read_safetensors(path)
     header = read_header(path, metadata, kind=COMPACT_FORMAT, max_version=FORMAT_VERSION)
+    if header.get("digest") != _digest(header, arrays):
+        raise FileFormatError(f"'{path}' was changed after it was written: its digest does not fit. Fetch or export it again.")
     try:
         words = header["words"]
         n_probes = header["n_probes"]

@@ -16,6 +16,8 @@ what to do.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -39,6 +41,27 @@ class InputError(XpertError):
 
     code = "bad_input"
     exit_code = 3
+
+
+def check_ranges(values: Mapping[str, tuple[float, ...]]) -> None:
+    """Refuse settings out of range.
+
+    Parameters
+    ----------
+    values
+        Name -> (value, smallest) or (value, smallest, largest).
+
+    Raises
+    ------
+    InputError
+        A value is out of range or not finite; the message lists all of them.
+    """
+    problems = []
+    for name, (value, low, *high) in values.items():
+        if not (math.isfinite(value) and low <= value <= (high[0] if high else math.inf)):
+            problems.append(f"{name} is {value}, expected {f'{low:g} to {high[0]:g}' if high else f'at least {low:g}'}")
+    if problems:
+        raise InputError(f"Cannot use these settings: {'; '.join(problems)}.")
 
 
 class FileFormatError(XpertError):

@@ -16,9 +16,12 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as dump_tensors
 
-from xpert.core.errors import FileFormatError, NotFoundError, StorageError, UnsafeFileError
+from xpert.core.errors import FileFormatError, InputError, NotFoundError, StorageError, UnsafeFileError
 
 Tensors = dict[str, np.ndarray[Any, np.dtype[Any]]]
+
+OURS = ("adapter_config.json", "config.json", "state.json")
+"""Files that mark a folder as a model, an adapter or a checkpoint, which may be replaced by the next one."""
 
 DTYPES = {
     "F64": "<f8",
@@ -108,6 +111,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
         The disk is full, or the place cannot be written to.
     """
     path = Path(path)
+    refuse_foreign(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -121,7 +125,26 @@ def staged_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
         if isinstance(error, OSError):
             raise _storage(path, error) from error
+        if isinstance(error, SafetensorError) and "I/O error" in str(error):  # how that library says that the disk is full
+            raise _storage(path, OSError(0, str(error))) from error
         raise
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse to replace what this program did not make.
+
+    Raises
+    ------
+    InputError
+        ``path`` is a file, or a folder that holds something else than a model, an adapter or a checkpoint.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"'{path}' is a file, a folder is written there. Give another place with --out.")
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in OURS):
+        raise InputError(
+            f"The folder '{path}' holds files that are no model or adapter, and would be replaced. Give a new or empty folder."
+        )
 
 
 def _swap(stage: Path, path: Path) -> None:
@@ -130,11 +153,12 @@ def _swap(stage: Path, path: Path) -> None:
         stage.rename(path)
         return
     old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old.")) / path.name
-    path.rename(old)
     try:
+        path.rename(old)
         stage.rename(path)
     except OSError:
-        old.rename(path)
+        if old.exists():
+            old.rename(path)
         raise
     finally:
         shutil.rmtree(old.parent, ignore_errors=True)

@@ -17,6 +17,9 @@ SHARES = np.linspace(0.2, 1.0, 17)
 SHARE_PRIOR = np.where(SHARES == 1, 0.9, 0.1 / (len(SHARES) - 1))
 """Most users write in one style; the rest is spread evenly."""
 
+MISFIT_CEILING = 1e3
+"""What `misfit` gives where a pLLM explains nothing: a number that every format can hold."""
+
 UNPAIRED_NOISE = 1.5
 """Without the base's answers to the user's own prompts, their topics count as noise as well."""
 
@@ -80,4 +83,4 @@ def misfit(value: Matrix, candidates: Candidates, noise: Matrix) -> float:
     best = np.unravel_index(left.argmin(), left.shape)
     beyond = max(float(left[best]) - float(np.trace(metric @ noise)), 0.0)
     explained = float(lines[best] @ metric @ lines[best])
-    return (beyond / explained) ** 0.5 if explained > 0 else float("inf")
+    return min((beyond / explained) ** 0.5, MISFIT_CEILING) if explained > 0 else MISFIT_CEILING

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from xpert.core.encoder import SentenceEncoder
-from xpert.core.errors import MissingExtraError
+from xpert.core.errors import MissingExtraError, check_ranges
 from xpert.core.texts import PersonalText
 
 GROUP = "xpert.runtimes"
@@ -31,7 +31,7 @@ class PersonalizeOptions:
     learning_rate
         Peak learning rate of AdamW; warm-up, then constant.
     rank, alpha
-        Rank and scale of a new adapter; an adapter to start from keeps its own.
+        Rank and scale of a new adapter; one to start from is widened to this rank, its effect unchanged, and keeps a larger one.
     held_out
         Share of the texts kept aside to measure the loss on, between 0 and 1.
     eval_every
@@ -58,6 +58,20 @@ class PersonalizeOptions:
     seed: int = 0
     threads: int = 2
 
+    def __post_init__(self) -> None:
+        """Refuse settings out of range, all at once."""
+        check_ranges(
+            {
+                **{
+                    key: (getattr(self, key), 1)
+                    for key in ("max_steps", "batch_size", "rank", "eval_every", "patience", "threads")
+                },
+                **{key: (getattr(self, key), 1e-12) for key in ("learning_rate", "alpha")},
+                "seed": (self.seed, 0),
+                "held_out": (self.held_out, 0, 0.8),
+            }
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalizeResult:
@@ -74,7 +88,7 @@ class PersonalizeResult:
     steps
         Steps run, resumed ones included.
     seconds
-        Time of the steps run in this call, export and loading apart.
+        Time of all steps, resumed ones included, export and loading apart.
     """
 
     adapter: Path
@@ -93,7 +107,7 @@ class DeviceRuntime(Protocol):
 
     name: str
 
-    def sentence_encoder(self, *, cache: Path) -> SentenceEncoder:
+    def sentence_encoder(self, *, cache: Path, threads: int = 2) -> SentenceEncoder:
         """Return the default sentence encoder, run by this runtime."""
         ...
 
@@ -132,9 +146,7 @@ def find_runtime(name: str = "executorch") -> DeviceRuntime:
     """
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
-        offered = ", ".join(sorted(found)) or "none"
-        raise MissingExtraError(
-            f"No device runtime '{name}' is installed (found: {offered}). Install it with: pip install xpert-mobile"
-        )
+        advice = "Install it with: pip install xpert-mobile" if "executorch" not in found else "Give one of these."
+        raise MissingExtraError(f"No device runtime '{name}' is installed; found: {', '.join(sorted(found)) or 'none'}. {advice}")
     runtime: DeviceRuntime = found[name].load()()
     return runtime

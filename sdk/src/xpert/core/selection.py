@@ -21,7 +21,10 @@ from xpert.core.space import Matrix, StyleSpace
 from xpert.core.texts import PersonalText
 
 TEMPERATURE = 1.0
-"""Softens the posterior so that confidence means share right: `xpert bench selection` prints the reliability."""
+"""Softens the posterior so that confidence means share right; 1 is right, as `xpert bench selection-28 --plot` shows."""
+
+MIN_MARGIN = 0.1
+"""A lead below this, in probability, over the next pLLM of another style is a toss-up."""
 
 MISFIT_LIMIT = 1.05
 """Above this misfit no pLLM has the user's style. Of StyleBank styles that stand in the catalogue, 20 texts stay below
@@ -70,7 +73,7 @@ class Match:
     name
         The pLLM.
     probability
-        That it is the nearest, among all pLLMs, the base and an unknown style.
+        That it is the nearest of the catalogue, if any is near.
     similarity
         Estimated share of the user's texts in its style, if it is the one.
     adapter_bytes
@@ -160,7 +163,7 @@ def select(
     saving
         What starting from a pLLM saves.
     min_confidence
-        Probability of the first match below which the choice counts as a toss-up.
+        Probability of the first match, and of those that cannot be told from it, below which the choice is a toss-up.
     seed
         Bootstrap of the intervals.
 
@@ -189,9 +192,14 @@ def select(
     )
     first = matches[0]
     margin = first.probability - (matches[1].probability if len(matches) > 1 else 0.0)
-    expected = first.probability * (saving or SavingModel()).saving(first.similarity)
+    twins = _twins(candidates, int(order[0]))
+    model = saving or SavingModel()
+    expected = sum(m.probability * model.saving(m.similarity) for m, i in zip(matches, order, strict=True) if twins[i])
+    rival = next((m for m, i in zip(matches, order, strict=True) if not twins[i]), None)
     fit = misfit(value, candidates, noise)
-    reason = _reason_to_abstain(matches, expected, fit, novelty, min_confidence)
+    lead = (float(probability[twins].sum()), rival.probability if rival else 0.0)
+    doubt = lead[0] < min_confidence or lead[0] - lead[1] < MIN_MARGIN
+    reason = _reason_to_abstain(first, rival, expected, fit, novelty, doubt=doubt)
     return Selection(
         matches=matches,
         confidence=first.probability,
@@ -344,8 +352,17 @@ def check_space(space: StyleSpace, candidates: Candidates) -> None:
         )
 
 
-def _reason_to_abstain(matches: tuple[Match, ...], expected: float, fit: float, new: float | None, min_confidence: float) -> str:
-    first = matches[0]
+def _twins(candidates: Candidates, first: int) -> NDArray[np.bool_]:
+    """Find the pLLMs that the probes cannot tell from the first, itself included: any of them is as good a choice."""
+    noise = mean_noise(candidates, candidates.n_probes, paired=True)
+    gap = candidates.coefficients - candidates.coefficients[first]
+    k = gap.shape[1]
+    # The normal approximation of the 95 % point of chi-squared with k degrees of freedom.
+    near: NDArray[np.bool_] = np.einsum("sk,kl,sl->s", gap, np.linalg.inv(noise), gap) <= k + 1.645 * (2 * k) ** 0.5
+    return near
+
+
+def _reason_to_abstain(first: Match, rival: Match | None, expected: float, fit: float, new: float | None, *, doubt: bool) -> str:
     if fit > MISFIT_LIMIT:
         return (
             f"Near nothing: '{first.name}' is the best match, but what it leaves unexplained is {fit:.2f} of what it "
@@ -356,11 +373,9 @@ def _reason_to_abstain(matches: tuple[Match, ...], expected: float, fit: float, 
             f"Near nothing: the texts share a manner that no word describes, {new:.2f} of what the words describe; up to "
             f"{NOVELTY_LIMIT} is a known style. Start from the base, or build a space with exemplars of this style."
         )
-    if first.probability < min_confidence:
-        second = f"'{matches[1].name}'" if len(matches) > 1 else "the base"
-        return (
-            f"Too close to call: '{first.name}' has {first.probability:.0%}, {second} is next. Give more texts, or merge the two."
-        )
+    if doubt:
+        second = f", '{rival.name}' {rival.probability:.0%}" if rival else ""
+        return f"Too close to call: '{first.name}' has {first.probability:.0%}{second}. Give more texts, or merge the two."
     if expected <= 0:
         return (
             f"It would not pay: about {first.similarity:.0%} of the texts are in the style of '{first.name}', which saves "

@@ -143,7 +143,7 @@ class StyleSpace:
         if encoder.name != self.encoder:
             raise MismatchError(
                 f"The style space '{self.name}' was made with the encoder '{self.encoder}', found '{encoder.name}'. Use that "
-                "encoder, or build a space for yours: xpert space build --encoder …"
+                "encoder, or build a space for yours with xpert.build_space."
             )
 
     def save(self, path: Path) -> None:

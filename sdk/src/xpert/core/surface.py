@@ -1,4 +1,4 @@
-"""Surface style statistics: lengths, punctuation, markup and rates of function words, about 90 numbers a text.
+"""Surface style statistics: lengths, punctuation, markup and rates of function words, 112 numbers a text.
 
 They carry manner rather than topic: a text's subject hardly moves them, its register does.
 """

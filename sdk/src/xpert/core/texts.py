@@ -179,7 +179,17 @@ def json_lines(path: Path) -> Records:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise FileFormatError(f"Line {i} of '{path}' is not JSON: {error}. One JSON object a line is expected.") from error
+        if "\\u" in line and not _encodable(value):
+            raise FileFormatError(f"Line {i} of '{path}' holds half of a surrogate pair, which is no character. Mend the line.")
         yield f"line {i}", value if isinstance(value, dict) else {}
+
+
+def _encodable(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _lines(path: Path) -> Records:
@@ -209,10 +219,11 @@ def _parquet(path: Path) -> Records:
         raise NotFoundError(f"There is no file '{path}'. Check the path.")
     try:
         table = parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        columns = [name for name in ("text", "prompt") if name in table.column_names]
+        rows = table.select(columns).to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FileFormatError(f"'{path}' is not a whole Parquet file: {error}. Export it again.") from error
     if "text" not in table.column_names:
         raise FileFormatError(f"'{path}' has the columns {table.column_names}, expected one named 'text'.")
-    columns = [name for name in ("text", "prompt") if name in table.column_names]
-    for i, row in enumerate(table.select(columns).to_pylist(), 1):
+    for i, row in enumerate(rows, 1):
         yield f"row {i}", row

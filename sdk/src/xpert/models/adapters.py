@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as dump_tensors
 
 from xpert.core.errors import FileFormatError, MismatchError, NotFoundError
-from xpert.core.files import read_bytes, read_safetensors, staged_folder
+from xpert.core.files import read_bytes, read_safetensors, sha256_hex, staged_folder
 from xpert.models.digest import file_digest, weight_files
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -56,7 +56,7 @@ class Adapter:
     base_digest
         Digest of the base it was made for; empty where its maker left none.
     digest
-        SHA-256 of the weights' file; empty for one that is not stored yet.
+        SHA-256 over the weights' file and the scalings, which stand in the config; empty for one that is not stored yet.
     n_bytes
         Size of that file.
     """
@@ -95,7 +95,11 @@ def read_adapter(folder: Path) -> Adapter:
         elif pair["A"].ndim != 2 or pair["B"].ndim != 2 or pair["A"].shape[0] != pair["B"].shape[1]:
             problems.append(f"{module} has A {pair['A'].shape} and B {pair['B'].shape}, whose ranks differ")
         else:
-            modules[module] = LoraPair(**pair, scaling=_scaling(config, module, pair["A"].shape[0]))
+            scaling = _scaling(config, module, pair["A"].shape[0])
+            if np.isfinite(scaling):
+                modules[module] = LoraPair(**pair, scaling=scaling)
+            else:
+                problems.append(f"{module} has no usable scale: lora_alpha is {config.get('lora_alpha')!r}")
     if not modules and not problems:
         problems.append("it has no LoRA weights")
     if problems:
@@ -105,7 +109,7 @@ def read_adapter(folder: Path) -> Adapter:
         modules=modules,
         config=config,
         base_digest=metadata.get(BASE_KEY, ""),
-        digest=file_digest(path),
+        digest=sha256_hex(f"{file_digest(path)} {[(name, modules[name].scaling) for name in modules]}".encode()),
         n_bytes=path.stat().st_size,
     )
 
@@ -219,10 +223,14 @@ def _halves(tensors: Mapping[str, NDArray[Any]]) -> tuple[dict[str, dict[str, ND
 
 
 def _scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
-    alpha = config.get("lora_alpha", rank)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        # PEFT matches a pattern as the tail of the module's name.
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = value
-            break
-    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+    """Return the factor of a module's update, NaN where the config gives none."""
+    try:
+        alpha = config.get("lora_alpha", rank)
+        for pattern, value in (config.get("alpha_pattern") or {}).items():
+            # PEFT matches a pattern as the tail of the module's name.
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                alpha = value
+                break
+        return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError, re.error):
+        return float("nan")

@@ -94,7 +94,7 @@ def load_base(name: str | Path, *, dtype: torch.dtype = torch.float32, device: s
                 device
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FileFormatError(f"Cannot load '{name}' as a causal language model: {reason}. Check its files.") from error
     broken = [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]
     if broken:

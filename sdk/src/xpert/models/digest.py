@@ -28,16 +28,29 @@ def weight_files(folder: Path) -> list[Path]:
     UnsafeFileError
         It holds pickled weights only.
     """
+    refuse_pickles(folder)
     files = sorted(Path(folder).glob("*.safetensors"))
     if files:
         return files
+    raise NotFoundError(f"'{folder}' holds no *.safetensors. Give the folder of a model or adapter in Hugging Face's format.")
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Refuse a folder with pickled weights and no others.
+
+    Raises
+    ------
+    UnsafeFileError
+        It holds pickled weights only.
+    """
+    if any(Path(folder).glob("*.safetensors")):
+        return
     pickled = [path.name for pattern in PICKLES for path in sorted(Path(folder).glob(pattern))]
     if pickled:
         raise UnsafeFileError(
             f"'{folder}' holds pickled weights only ({', '.join(pickled)}), which could run code when read. Convert them to "
             "safetensors where they were made (model.save_pretrained(...)) and give that folder."
         )
-    raise NotFoundError(f"'{folder}' holds no *.safetensors. Give the folder of a model or adapter in Hugging Face's format.")
 
 
 def base_digest(folder: Path) -> str:
@@ -55,7 +68,7 @@ def base_digest(folder: Path) -> str:
     try:
         config = json.loads(read_bytes(config_file))
         stable = {key: value for key, value in config.items() if key not in VOLATILE}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise FileFormatError(f"'{config_file}' is not a model's config: {error}. Fetch the model again.") from error
     total = hashlib.sha256(json.dumps(stable, sort_keys=True).encode())
     tensors: dict[str, str] = {}
@@ -84,7 +97,7 @@ def tensor_digests(path: Path) -> dict[str, str]:
             header = json.loads(stream.read(size))
             header.pop("__metadata__", None)
             return {name: _tensor(stream, 8 + size, entry) for name, entry in header.items()}
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise FileFormatError(f"'{path}' is not a whole safetensors file: {error}. Was it cut? Fetch it again.") from error
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from xpert.core.encoder import JointEncoder, Vectors
 from xpert.core.errors import FileFormatError, MissingExtraError
+from xpert.models.digest import refuse_pickles
 from xpert.models.names import resolve
 
 MINILM = "all-MiniLM-L6-v2"
@@ -46,6 +47,8 @@ class SentenceTransformerEncoder:
     ------
     FileFormatError
         It is no sentence-transformers model.
+    UnsafeFileError
+        A part of it has pickled weights only.
     """
 
     def __init__(self, name: str | Path, *, label: str | None = None, batch_size: int = 32) -> None:
@@ -56,6 +59,8 @@ class SentenceTransformerEncoder:
         from xpert.models.base import quiet
 
         folder = resolve(name)
+        for part in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+            refuse_pickles(part)
         try:
             with quiet():
                 self._model = SentenceTransformer(str(folder), trust_remote_code=False)

@@ -64,8 +64,8 @@ def _load(group: str, scheme: str) -> object:
     found = {point.name: point for point in entry_points(group=group)}
     if scheme not in found:
         raise MissingExtraError(
-            f"No collection of models '{scheme}:' is installed (found: {', '.join(sorted(found)) or 'none'}). "
-            f"Install it with: pip install xpert-{scheme}"
+            f"No collection of models '{scheme}:' is installed (found: {', '.join(sorted(found)) or 'none'}). Give a folder, a "
+            "name on the hub such as 'Qwen/Qwen2.5-0.5B', or install the starter models: pip install xpert-starter"
         )
     return found[scheme].load()
 

@@ -92,7 +92,7 @@ def answer_probes(
     ids = [prompt_ids(base.tokenizer, probe) for probe in probes]
     _check_probes(base, probes, ids, settings)
     sources: dict[str, Adapter | None] = {BASE: None, **adapters}
-    keys = {name: _key(base, adapter, probes, settings) for name, adapter in sources.items()}
+    keys = {name: _key(base, adapter, ids, settings) for name, adapter in sources.items()}
     answers = {name: _cached(cache, keys[name], len(probes)) for name in sources}
     total = len(sources) * len(probes)
     done = sum(answer is not None for row in answers.values() for answer in row)
@@ -232,11 +232,12 @@ def _check_probes(base: BaseModel, probes: Sequence[str], ids: Sequence[Sequence
         )
 
 
-def _key(base: BaseModel, adapter: Adapter | None, probes: Sequence[str], settings: GenerationSettings) -> str:
+def _key(base: BaseModel, adapter: Adapter | None, ids: Sequence[Sequence[int]], settings: GenerationSettings) -> str:
     if adapter is not None and not adapter.digest:
         return ""  # not stored yet, so nothing to know it by
     limits = {key: value for key, value in asdict(settings).items() if key != "max_rows"}
-    parts = [base.digest, adapter.digest if adapter else "", list(probes), limits]
+    # The ids stand for the prompts: the chat template and the tokenizer are not part of the base's digest.
+    parts = [base.digest, str(base.model.dtype), adapter.digest if adapter else "", [list(row) for row in ids], limits]
     return sha256_hex(json.dumps(parts, ensure_ascii=False).encode())
 
 

@@ -16,8 +16,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from xpert.core.errors import FileFormatError, InputError, TrainingError
-from xpert.core.files import read_json, sha256_hex, staged_folder, write_json
+from xpert.core.errors import FileFormatError, InputError, TrainingError, check_ranges
+from xpert.core.files import read_json, refuse_foreign, sha256_hex, staged_folder, write_json
 from xpert.models.adapters import stamp
 from xpert.models.base import BaseModel
 from xpert.models.names import resolve
@@ -80,12 +80,24 @@ class TuneConfig:
     batch_size: int = 8
     eval_every: int = 10
     patience: int = 5
-    checkpoint_every: int = 0
+    checkpoint_every: int = 20
     seed: int = 0
     freeze_down: bool = False
     opening_weight: float = 1.0
     max_length: int = 512
     bf16: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range, all at once."""
+        least = {"rank": 1, "max_steps": 1, "batch_size": 1, "eval_every": 1, "patience": 1, "max_length": 2}
+        least |= {"checkpoint_every": 0, "seed": 0, "weight_decay": 0}
+        check_ranges(
+            {
+                **{key: (getattr(self, key), low) for key, low in least.items()},
+                **{key: (getattr(self, key), 1e-12) for key in ("learning_rate", "alpha", "opening_weight")},
+                "dropout": (self.dropout, 0, 0.99),
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +184,7 @@ class _Run:
         init_adapter: str | Path | None,
     ) -> None:
         self.base, self.out, self.config = base, Path(out), config
+        refuse_foreign(self.out)
         self.train_set = [_encode(base, example, config.max_length) for example in examples]
         self.held_out_set = [_encode(base, example, config.max_length) for example in held_out]
         # Not accelerate: it keeps one precision for the whole process, and a server tunes with several.
