@@ -14,7 +14,7 @@ from xpert.core.explanation import Explanation, explain_pairs
 from xpert.core.files import read_safetensors, write_safetensors
 from xpert.core.merging import MergeRecipe, Source, solve_merge
 from xpert.core.posterior import centre
-from xpert.core.selection import NOVELTY_LIMIT, SavingModel, choose, differences, novelty, select
+from xpert.core.selection import SavingModel, choose, differences, select
 from xpert.core.space import StyleSpace
 from xpert.core.texts import PersonalText
 
@@ -151,39 +151,6 @@ def test_fewer_texts_in_the_style_lower_similarity(catalogue: Catalogue, space: 
         assert found.matches[0].name == name
         assert 0.3 < found.similarity < 0.8
         assert found.expected_saving < 0.5
-
-
-def test_an_unknown_style_abstains(catalogue: Catalogue, space: StyleSpace, raw: dict[str, Vectors]) -> None:
-    without = Catalogue.of([e for e in catalogue.entries if e.name != "tweet"])
-    found = select(space.coefficients(raw["tweet"][20:]), without.candidates)
-    assert found.abstain
-    assert found.choice is None
-    assert "Near nothing" in found.reason
-
-
-def test_neutral_texts_do_not_pay(catalogue: Catalogue, space: StyleSpace, raw: dict[str, Vectors]) -> None:
-    found = select(space.coefficients(raw["neutral"][20:]), catalogue.candidates)
-    assert found.abstain
-
-
-def test_abstention_by_doubt_and_by_cost(catalogue: Catalogue, space: StyleSpace, raw: dict[str, Vectors]) -> None:
-    texts = space.coefficients(raw["poetic"][20:])
-    doubt = select(texts, catalogue.candidates, min_confidence=1.1)
-    assert "Too close to call" in doubt.reason
-    cost = select(texts, catalogue.candidates, saving=SavingModel(selection_cost=0.9))
-    assert "would not pay" in cost.reason
-    strange = select(texts, catalogue.candidates, novelty=5.0)
-    assert "no word describes" in strange.reason
-
-
-def test_novelty_is_small_for_known_and_large_for_strange_manners(
-    catalogue: Catalogue, space: StyleSpace, raw: dict[str, Vectors], encoder: object
-) -> None:
-    known = novelty(space, raw["tweet"][20:], catalogue.candidates)
-    odd = encoder.encode([f"well; (so; ({i}); and; (so))); #; ##" * 4 for i in range(20)])  # type: ignore[attr-defined]
-    assert known < 0.2
-    assert novelty(space, odd, catalogue.candidates) > NOVELTY_LIMIT
-    assert novelty(space, raw["poetic"][:1], catalogue.candidates) == 0
 
 
 def test_choose_goes_from_texts_to_a_choice(catalogue: Catalogue, space: StyleSpace, encoder: object) -> None:

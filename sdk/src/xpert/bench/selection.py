@@ -197,14 +197,15 @@ def _figures(grid: Grid, pllms: Sequence[tuple[int, ...]], rule: Any, trials: in
     def by_texts(*, paired: bool) -> dict[str, float]:
         return {str(n): measure(Setting(n_texts=n, n_probes=n_probes, paired=paired)) for n in N_TEXTS}
 
-    def by_similarity(*, paired: bool) -> dict[str, float]:
-        return {
-            f"{100 * s:.0f}": measure(Setting(n_texts=50, n_probes=n_probes, similarity=s, paired=paired)) for s in SIMILARITIES
-        }
+    def by_similarity(*, paired: bool, others_only: bool = False) -> dict[str, float]:
+        mixed = partial(Setting, n_texts=50, n_probes=n_probes, paired=paired, others_only=others_only)
+        return {f"{100 * s:.0f}": measure(mixed(similarity=s)) for s in SIMILARITIES}
 
     return {
         "paired": by_texts(paired=True),
         "unpaired": by_texts(paired=False),
         "similarity": by_similarity(paired=True),
         "similarity_unpaired": by_similarity(paired=False),
+        "similarity_others_only": by_similarity(paired=True, others_only=True),
+        "similarity_others_only_unpaired": by_similarity(paired=False, others_only=True),
     }

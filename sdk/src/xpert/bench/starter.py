@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpert.bench.record import provenance
+from xpert.core.abstention import novelty
 from xpert.core.catalogue import Candidates, Catalogue
 from xpert.core.data import PROBE_PROMPTS, stylebank
 from xpert.core.encoder import Encoder
 from xpert.core.errors import InputError
-from xpert.core.selection import choose, novelty, select
+from xpert.core.selection import choose, select
 from xpert.core.space import NEUTRAL, Matrix, StyleSpace
 from xpert.core.texts import PersonalText, json_lines
 from xpert.models.base import BaseModel
@@ -95,8 +96,23 @@ def run_starter_selection(starter: StarterCatalogue, *, trials: int = 400) -> di
                 "similarity_unpaired": {f"{100 * s:.0f}": measure(20, s, paired=False) for s in SIMILARITIES},
             }
         },
+        "strangers": {style: _stranger(starter.catalogue.candidates, texts[style], style) for style in targets},
         **provenance(seed=0),
     }
+
+
+def _stranger(candidates: Candidates, texts: Matrix, style: str, *, draws: int = 100, n_texts: int = 20) -> dict[str, Any]:
+    """Measure a style's misfit and abstention with its pLLMs in the catalogue and taken out of it."""
+    out: dict[str, Any] = {}
+    for where, part in (("in", candidates), ("out", _without(candidates, style))):
+        rng = np.random.default_rng(0)
+        found = [select(texts[rng.permutation(len(texts))[:n_texts]], part) for _ in range(draws)]
+        low, high = np.quantile([f.misfit for f in found], (0.05, 0.95))
+        out[where] = {
+            "misfit": [round(float(low), 3), round(float(high), 3)],
+            "abstain": round(sum(f.abstain for f in found) / draws, 3),
+        }
+    return out
 
 
 def run_users(data: Path | None, starter: StarterCatalogue, *, draws: int = 100, n_texts: int = 20) -> dict[str, Any]:
@@ -109,12 +125,13 @@ def run_users(data: Path | None, starter: StarterCatalogue, *, draws: int = 100,
         raw = starter.encoder.encode([text.text for text in texts])
         rng = np.random.default_rng(0)
         firsts: Counter[str] = Counter()
-        abstained = 0
+        abstained, strange = 0, []
         for _ in range(draws):
             part = raw[rng.permutation(len(raw))[:n_texts]]
             found = select(starter.space.coefficients(part), candidates, novelty=novelty(starter.space, part, candidates))
             firsts[found.matches[0].name] += 1
             abstained += found.abstain
+            strange.append((found.misfit, found.novelty or 0.0))
         out[user] = {
             "choice": whole.matches[0].name,
             "confidence": round(whole.confidence, 4),
@@ -128,6 +145,7 @@ def run_users(data: Path | None, starter: StarterCatalogue, *, draws: int = 100,
                 "n_texts": n_texts,
                 "first": {name: round(count / draws, 3) for name, count in firsts.most_common()},
                 "abstain": round(abstained / draws, 3),
+                "misfit_novelty": np.quantile(strange, (0.05, 0.95), axis=0).round(3).T.tolist(),
             },
         }
     return {"benchmark": "users", "bundled": data is None, "draws": draws, "users": out, **provenance(seed=0)}
@@ -156,6 +174,17 @@ def read_users(path: Path | None) -> dict[str, list[PersonalText]]:
     if not found:
         raise InputError(f"'{path}' holds no texts.")
     return found
+
+
+def _without(candidates: Candidates, style: str) -> Candidates:
+    """Return the catalogue without a style's pLLM and the mixtures that have it."""
+    kept = [i for i, name in enumerate(candidates.names) if style not in name.split("-")]
+    return replace(
+        candidates,
+        names=tuple(candidates.names[i] for i in kept),
+        coefficients=candidates.coefficients[kept],
+        adapter_bytes=candidates.adapter_bytes[kept],
+    )
 
 
 def _candidates(whole: Candidates, made: dict[str, Matrix], probes: NDArray[np.int64]) -> Candidates:

@@ -49,7 +49,10 @@ class Setting:
     n_texts, n_probes
         How many texts the user has, how many probes the pLLMs answered.
     similarity
-        Share of the user's texts in the right pLLM's style; the rest is drawn from all styles, the base's included.
+        Share of the user's texts in the right pLLM's style; the rest is drawn from all styles, the base's and (by chance) the
+        right one included: among 9 styles, 30 % is 38 % on average.
+    others_only
+        Draw the rest without the right pLLM's styles instead.
     paired
         Whether the base's answers to the user's prompts are known.
     """
@@ -57,6 +60,7 @@ class Setting:
     n_texts: int
     n_probes: int = 50
     similarity: float = 1.0
+    others_only: bool = False
     paired: bool = True
 
 
@@ -68,7 +72,8 @@ def draw(rng: np.random.Generator, pllms: Sequence[tuple[int, ...]], n_styles: i
     truth = int(rng.integers(len(pllms)))
     n_own = max(round(setting.similarity * setting.n_texts), 1)
     own = rng.permutation(np.resize(pllms[truth], n_own))
-    rest = rng.integers(0, n_styles, setting.n_texts - n_own)
+    crowd = [style for style in range(n_styles) if not (setting.others_only and style in pllms[truth])]
+    rest = rng.choice(crowd, setting.n_texts - n_own)
     return Draw(probes=probes, prompts=prompts, recipe=recipe, sources=np.r_[own, rest], truth=truth)
 
 

@@ -12,7 +12,7 @@ from xpert.cli.output import JsonOption, Output, table
 from xpert.cli.parts import EngineOption, SpaceOption, open_candidates, open_encoder, open_space, short_name
 from xpert.core.errors import InputError
 from xpert.core.merging import MergeRecipe, Source, solve_merge
-from xpert.core.selection import check_space, differences
+from xpert.core.selection import differences
 from xpert.core.texts import read_texts
 
 WeightedArgument = Annotated[list[str] | None, typer.Argument(help="ADAPTER=WEIGHT …, such as starter:expert=0.6.")]
@@ -40,7 +40,7 @@ def merge(
         candidates, where = open_candidates(catalogue), open_space(space)
         encoder = open_encoder(engine)
         where.check_encoder(encoder)
-        check_space(where, candidates)
+        candidates.check_space(where)
         found = read_texts(texts)
         single = differences(where.coefficients(encoder.encode([t.text for t in found])), candidates)
         proposal = solve_merge(single.mean(0), candidates, n_texts=len(found))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xpert.core.errors import FileFormatError, InputError, MismatchError, NotFoundError
 from xpert.core.explanation import Explanation
 from xpert.core.files import read_json, read_safetensors, sha256_hex, write_json, write_safetensors
-from xpert.core.space import Matrix, read_header
+from xpert.core.space import Matrix, StyleSpace, read_header
 
 FORMAT, COMPACT_FORMAT = "xpert-catalogue", "xpert-catalogue-compact"
 FORMAT_VERSION = 1
@@ -59,6 +59,20 @@ class Candidates:
     base_unexplained: Matrix = field(repr=False)
     n_probes: int
     adapter_bytes: NDArray[np.int64] = field(repr=False)
+
+    def check_space(self, space: StyleSpace) -> None:
+        """Refuse a space that this catalogue was not made in.
+
+        Raises
+        ------
+        MismatchError
+            The digests differ.
+        """
+        if space.digest != self.space_digest:
+            raise MismatchError(
+                f"The catalogue was made in the style space {self.space_digest[:12]}, found '{space.name}' with digest "
+                f"{space.digest[:12]}. Use the catalogue's space, or explain its pLLMs again in this one."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The mixture model of selection: how likely each pLLM is, at which share of the user's texts, and how well it fits.
+"""The mixture model of selection: how likely each pLLM is, and at which share of the user's texts.
 
 The user's mean coefficients v are modelled as ``v ~ N(c + a (z - c), noise)``: z a pLLM's coefficients, c the centre of the
 catalogue (mean of the base and all pLLMs), a the unknown share of the texts that are in the pLLM's style.
@@ -16,9 +16,6 @@ SHARES = np.linspace(0.2, 1.0, 17)
 
 SHARE_PRIOR = np.where(SHARES == 1, 0.9, 0.1 / (len(SHARES) - 1))
 """Most users write in one style; the rest is spread evenly."""
-
-MISFIT_CEILING = 1e3
-"""What `misfit` gives where a pLLM explains nothing: a number that every format can hold."""
 
 UNPAIRED_NOISE = 1.5
 """Without the base's answers to the user's own prompts, their topics count as noise as well."""
@@ -64,23 +61,3 @@ def posterior(value: Matrix, candidates: Candidates, noise: Matrix) -> tuple[Mat
     score = np.logaddexp.reduce(log, axis=1)
     share = np.exp(log - score[:, None]) @ SHARES
     return score, share
-
-
-def misfit(value: Matrix, candidates: Candidates, noise: Matrix) -> float:
-    """Measure how badly the best pLLM explains a user's mean coefficients, whatever the share.
-
-    Returns
-    -------
-    float
-        Length of what remains beyond the noise, over the length of what the pLLM explains, in units of the noise of one
-        text: 0 for a style that is there, about 1 and more for one that is not.
-    """
-    single = 0.5 * candidates.noise + (0.5 * np.trace(candidates.noise) / len(noise) + 1e-9) * np.eye(len(noise))
-    metric = np.linalg.inv(single)
-    lines = (candidates.coefficients - centre(candidates))[:, None] * SHARES[None, :, None]
-    gap = (value - centre(candidates)) - lines
-    left = np.einsum("sak,kl,sal->sa", gap, metric, gap)
-    best = np.unravel_index(left.argmin(), left.shape)
-    beyond = max(float(left[best]) - float(np.trace(metric @ noise)), 0.0)
-    explained = float(lines[best] @ metric @ lines[best])
-    return min((beyond / explained) ** 0.5, MISFIT_CEILING) if explained > 0 else MISFIT_CEILING

@@ -12,28 +12,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from xpert.core.abstention import MIN_MARGIN, MISFIT_LIMIT, NOVELTY_LIMIT, misfit, novelty, twins
 from xpert.core.catalogue import Candidates
 from xpert.core.encoder import Encoder
 from xpert.core.errors import InputError, MismatchError
 from xpert.core.explanation import WordCoefficient, bootstrap_interval
-from xpert.core.posterior import mean_noise, misfit, posterior
+from xpert.core.posterior import mean_noise, posterior
 from xpert.core.space import Matrix, StyleSpace
 from xpert.core.texts import PersonalText
 
 TEMPERATURE = 1.0
 """Softens the posterior so that confidence means share right; 1 is right, as `xpert bench selection-28 --plot` shows."""
-
-MIN_MARGIN = 0.1
-"""A lead below this, in probability, over the next pLLM of another style is a toss-up."""
-
-MISFIT_LIMIT = 1.05
-"""Above this misfit no pLLM has the user's style. Of StyleBank styles that stand in the catalogue, 20 texts stay below
-0.75 in 95 % of draws; of styles left out of it, they stay above 1.19. The limit lies between, nearer to the latter: other
-people's ways of a known style reach 0.99."""
-
-NOVELTY_LIMIT = 0.85
-"""Above this novelty the words themselves miss the user's manner. Held-out StyleBank texts stay below 0.1; of the ten
-example users, those with a style stay below 0.75 with all their texts, the one without has 1.06: a limit set on few people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,12 +181,12 @@ def select(
     )
     first = matches[0]
     margin = first.probability - (matches[1].probability if len(matches) > 1 else 0.0)
-    twins = _twins(candidates, int(order[0]))
+    alike = twins(candidates, int(order[0]))
     model = saving or SavingModel()
-    expected = sum(m.probability * model.saving(m.similarity) for m, i in zip(matches, order, strict=True) if twins[i])
-    rival = next((m for m, i in zip(matches, order, strict=True) if not twins[i]), None)
+    expected = sum(m.probability * model.saving(m.similarity) for m, i in zip(matches, order, strict=True) if alike[i])
+    rival = next((m for m, i in zip(matches, order, strict=True) if not alike[i]), None)
     fit = misfit(value, candidates, noise)
-    lead = (float(probability[twins].sum()), rival.probability if rival else 0.0)
+    lead = (float(probability[alike].sum()), rival.probability if rival else 0.0)
     doubt = lead[0] < min_confidence or lead[0] - lead[1] < MIN_MARGIN
     reason = _reason_to_abstain(first, rival, expected, fit, novelty, doubt=doubt)
     return Selection(
@@ -249,7 +238,7 @@ def choose(
     InputError
         There are no texts.
     """
-    check_space(space, candidates)
+    candidates.check_space(space)
     space.check_encoder(encoder)
     if not texts:
         raise InputError("There are no texts to choose by. Give at least one, better 10 or more.")
@@ -305,61 +294,6 @@ def user_words(single: Matrix, words: tuple[str, ...], *, seed: int = 0) -> tupl
         )
         for i in np.argsort(-np.abs(value), kind="stable")
     )
-
-
-def novelty(space: StyleSpace, raw: NDArray[np.floating], candidates: Candidates) -> float:
-    """Measure the manner that all of a user's texts share and no word of the space describes.
-
-    Products of different texts only are averaged, so that what single texts have by chance cancels.
-
-    Parameters
-    ----------
-    space
-        The style space of the catalogue.
-    raw
-        Raw vectors of the texts, shape (n_texts, dim).
-    candidates
-        The catalogue: it knows what the base's own answers leave unexplained.
-
-    Returns
-    -------
-    float
-        Squared length of the shared unexplained part of the statistics over that of the explained part; 0 for one text.
-    """
-    check_space(space, candidates)
-    n = len(raw)
-    if n < 2:
-        return 0.0
-    left = space.unexplained(raw) - candidates.base_unexplained
-    total = left.sum(0)
-    shared = float(total @ total - np.sum(left**2)) / (n * (n - 1))
-    explained = (space.coefficients(raw).mean(0) - candidates.base_coefficients) @ space.axes.astype(np.float64)
-    return max(shared, 0.0) / max(float(explained @ explained), 1e-12)
-
-
-def check_space(space: StyleSpace, candidates: Candidates) -> None:
-    """Refuse a catalogue that was made in another style space.
-
-    Raises
-    ------
-    MismatchError
-        The digests differ.
-    """
-    if space.digest != candidates.space_digest:
-        raise MismatchError(
-            f"The catalogue was made in the style space {candidates.space_digest[:12]}, found '{space.name}' with digest "
-            f"{space.digest[:12]}. Use the catalogue's space, or explain its pLLMs again in this one."
-        )
-
-
-def _twins(candidates: Candidates, first: int) -> NDArray[np.bool_]:
-    """Find the pLLMs that the probes cannot tell from the first, itself included: any of them is as good a choice."""
-    noise = mean_noise(candidates, candidates.n_probes, paired=True)
-    gap = candidates.coefficients - candidates.coefficients[first]
-    k = gap.shape[1]
-    # The normal approximation of the 95 % point of chi-squared with k degrees of freedom.
-    near: NDArray[np.bool_] = np.einsum("sk,kl,sl->s", gap, np.linalg.inv(noise), gap) <= k + 1.645 * (2 * k) ** 0.5
-    return near
 
 
 def _reason_to_abstain(first: Match, rival: Match | None, expected: float, fit: float, new: float | None, *, doubt: bool) -> str:
