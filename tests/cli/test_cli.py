@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from typer.testing import CliRunner
 
 from xpert.cli.app import app
 from xpert.core.data import users
-from xpert.core.errors import InputError, NotFoundError, XpertError
+from xpert.core.errors import InputError, MismatchError, NotFoundError, XpertError
+from xpert.core.merging import MergeRecipe
+from xpert.models.encoders import minilm_folder
+from xpert.models.names import resolve
 
 RUNNER = CliRunner()
 
@@ -54,12 +58,30 @@ def test_from_adapters_to_a_merged_choice(work: Path, monkeypatch: pytest.Monkey
     assert run("catalogue", "export", book, "-o", small)["bytes_a_pllm"] <= 64  # type: ignore[call-overload, operator]
     chosen = run("select", work / "mine.jsonl", "-c", book)
     assert chosen["matches"][0]["name"] == "poetic"  # type: ignore[call-overload, index]
+    (work / "few.txt").write_text("Hi there.\nHi there.\n")
+    assert "warnings" in run("select", work / "few.txt", "-c", book)
     compact = run("select", work / "mine.jsonl", "-c", small)
     assert compact["matches"][0]["probability"] == pytest.approx(chosen["matches"][0]["probability"], abs=0.02)  # type: ignore[call-overload, index]
     solved = run("merge", "--for", work / "mine.jsonl", "-c", book)
-    assert "starter:poetic" in solved["sources"]  # type: ignore[call-overload, operator]
+    assert "poetic" in solved["sources"]  # type: ignore[call-overload, operator]
+    for name in ("poetic", "concise", "tweet"):  # a phone knows digests alone, and names its folders as it likes
+        shutil.copytree(resolve(f"starter:{name}"), work / "phone" / f"my-{name}")
+    found = run("merge", "--for", work / "mine.jsonl", "-c", small, "--adapters", work / "phone", "-o", work / "fit")
+    assert str(work / "phone" / "my-poetic") in found["sources"]  # type: ignore[call-overload, operator]
+    shutil.rmtree(work / "phone" / "my-poetic")
+    fails(
+        NotFoundError,
+        "None of the 2 adapters",
+        *("merge", "--for", work / "mine.jsonl", "-c", book, "--adapters", work / "phone", "-o", work / "fit"),
+    )
     made = run("merge", "starter:poetic=0.6", "starter:tweet=0.5", "-b", "starter:base", "-o", work / "mix")
     assert made["error"] == 0  # type: ignore[call-overload]
+    cut = run("merge", "starter:poetic=0.6", "starter:tweet=0.5", "--rank", "2", "-o", work / "short")
+    assert MergeRecipe.load(work / "short" / "recipe.json").error == pytest.approx(cut["error"])  # type: ignore[call-overload]
+    assert 0 < cut["error"] < 1  # type: ignore[call-overload, operator]
+    run("merge", "starter:poetic=0.6", "starter:tweet=0.5", "-b", "starter:base", "--full", "-o", work / "whole")
+    recipe = MergeRecipe.load(work / "whole" / "recipe.json")
+    assert [(s.name, s.weight) for s in recipe.sources] == [("poetic", 0.6), ("tweet", 0.5)]
     again = run("explain", work / "mix", "-b", "starter:base")
     top = sorted(zip(again[0]["coefficients"], again[0]["words"], strict=True))[-3:]  # type: ignore[index, call-overload]
     assert {"poetic", "tweet"} & {word for _, word in top}
@@ -115,6 +137,13 @@ def test_pairs_and_spaces(work: Path) -> None:
     exemplars.write_text("\n".join(map(json.dumps, lines)))
     built = run("space", "build", "-o", work / "loud.space.safetensors", "--exemplars", exemplars, "--name", "loud")
     assert [w["word"] for w in built["words"]] == ["loud"]  # type: ignore[call-overload]
+    mine = run("space", "build", "-o", work / "m", "--exemplars", exemplars, "--encoder", minilm_folder())
+    assert str(mine["encoder"]).count("@") == 1  # type: ignore[call-overload]
+    assert mine["digest"] != built["digest"]  # type: ignore[call-overload]
+    explained = ("explain", "--pairs", work / "pairs.jsonl", "--space", work / "m")
+    assert run(*explained, "--encoder", minilm_folder())[0]["words"] == ["loud"]  # type: ignore[index, call-overload]
+    fails(MismatchError, "encoder", *explained)
+    fails(InputError, "--encoder runs on torch", *explained, "--encoder", minilm_folder(), "--engine", "executorch")
     assert run("space", "show", work / "loud.space.safetensors")["digest"] == built["digest"]  # type: ignore[call-overload]
     assert len(run("space", "show")["words"]) == 24  # type: ignore[call-overload]
 

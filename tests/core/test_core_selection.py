@@ -46,6 +46,9 @@ def test_entries_survive_saving(catalogue: Catalogue, tmp_path: Path) -> None:
         {"n_probes": 0},
         {"coefficients": [float("inf")] * len(entry.words)},
         {"covariance": []},
+        {"adapter_bytes": 2**63},
+        {"adapter_digest": "z" * 64},
+        {"adapter_digest": "ab"},
     ):
         (tmp_path / "e.json").write_text(json.dumps({**good, **change}))
         with pytest.raises(FileFormatError, match="no usable entry"):
@@ -60,6 +63,8 @@ def test_catalogue_keeps_one_base_and_one_space(catalogue: Catalogue, tmp_path: 
         catalogue.add(replace(entry, base_digest="c" * 64))
     with pytest.raises(MismatchError, match="style space"):
         catalogue.add(replace(entry, space_digest="c" * 64))
+    with pytest.raises(MismatchError, match="3 unexplained statistics"):
+        catalogue.add(replace(entry, name="new", base_unexplained=(0.0,) * 3))
     with pytest.raises(MismatchError, match="other words"):
         catalogue.add(replace(entry, words=tuple(reversed(entry.words))))
     with pytest.raises(InputError, match="'poetic' already"):

@@ -63,6 +63,10 @@ def test_broken_bases_say_what_is_wrong(llama: Path, tmp_path: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(FileFormatError, match=r"NaN or infinity in model\.norm\.weight"):
         load_base(folder)
+    whole = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**whole, "hidden_size": "wide"}))
+    with pytest.raises(FileFormatError, match="hidden_size"):
+        load_base(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(FileFormatError, match="config"):
         load_base(folder)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
 from xpert.core.errors import FileFormatError, InputError, MismatchError, TrainingError
+from xpert.models import probing
 from xpert.models.adapters import write_adapter
 from xpert.models.base import BaseModel
 from xpert.models.merging import merge_adapters, merge_full
@@ -58,23 +60,34 @@ def test_mixed_batches_answer_as_each_model_alone(base: BaseModel, adapters: dic
 
 def test_answers_are_kept_and_a_cut_run_goes_on(base: BaseModel, adapters: dict[str, Path], tmp_path: Path) -> None:
     loaded = {name: base.adapter(path) for name, path in adapters.items()}
-    small = replace(SETTINGS, max_rows=3)
 
     def stop(done: int, _: int) -> None:
-        if done >= 6:
+        if done >= 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        answer_probes(base, loaded, PROBES, settings=small, cache=tmp_path, progress=stop)
-    kept = {path.name for path in tmp_path.iterdir()}
-    assert kept
+        answer_probes(base, loaded, PROBES, settings=SETTINGS, cache=tmp_path, progress=stop)
     done: list[int] = []
-    found = answer_probes(base, loaded, PROBES, settings=small, cache=tmp_path, progress=lambda n, _: done.append(n))
-    assert min(done) > 3
+    found = answer_probes(base, loaded, PROBES, settings=SETTINGS, cache=tmp_path, progress=lambda n, _: done.append(n))
+    assert done == [*range(6, 13)]
     assert found == answer_probes(base, loaded, PROBES, settings=SETTINGS)
     for path in tmp_path.iterdir():
         path.write_text("{")
     assert answer_probes(base, loaded, PROBES, settings=SETTINGS, cache=tmp_path) == found
+
+
+def test_answers_are_kept_before_a_long_batch_ends(
+    base: BaseModel, adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "STORE_EVERY", 4)
+    kept: list[int] = []
+
+    def look(*_: int) -> None:
+        stored = [json.loads(path.read_text())["answers"] for path in tmp_path.iterdir()]
+        kept.append(sum(answer is not None for row in stored for answer in row))
+
+    answer_probes(base, {"a": base.adapter(adapters["a"])}, PROBES, settings=SETTINGS, cache=tmp_path, progress=look)
+    assert kept == [0, 0, 0, 4, 4, 4, 4, 8]
 
 
 def test_probes_must_fit(base: BaseModel) -> None:
@@ -139,6 +152,13 @@ def test_bad_runs_say_why(base: BaseModel, tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
     with pytest.raises(TrainingError, match="belongs to a run with other texts"):
         finetune(base, EXAMPLES[1:], tmp_path / "b", config=TUNE)
+    told = tmp_path / ".b.checkpoint" / "state.json"
+    whole = told.read_text()
+    for change in ({"best": 3}, {"step": None}, {"losses": ["x"]}, {"held_out": [1]}):
+        told.write_text(json.dumps({**json.loads(whole), **change}))
+        with pytest.raises(FileFormatError, match="broken"):
+            finetune(base, EXAMPLES, tmp_path / "b", config=TUNE)
+    told.write_text(whole)
     state = tmp_path / ".b.checkpoint" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:20])
     with pytest.raises(FileFormatError, match="broken"):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xpert.models.encoders import default_encoder
     from xpert.models.explaining import explain_adapters
     from xpert.models.merging import merge_adapters
+    from xpert.models.names import resolve
     from xpert.models.tuning import finetune
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "merge_adapters",
     "read_pairs",
     "read_texts",
+    "resolve",
     "solve_merge",
 ]
 
@@ -58,6 +60,7 @@ _HEAVY = {
     "finetune": "xpert.models.tuning",
     "load_base": "xpert.models.base",
     "merge_adapters": "xpert.models.merging",
+    "resolve": "xpert.models.names",
 }
 
 

@@ -27,6 +27,8 @@ N_TEXTS = 40
 WATTS = 4.0
 """Power model: a phone's processor under sustained load; energy here is time times this, not a measurement."""
 
+TEXTS = "StyleBank answers to prompts that no adapter was trained on; the base itself has learned answers to them in all styles."
+
 OPTIONS = PersonalizeOptions(max_steps=60, batch_size=8, learning_rate=5e-3, eval_every=2, patience=30)
 
 
@@ -68,7 +70,14 @@ def run_personalize(
         }
         for s in SIMILARITIES
     }
-    return {"benchmark": "personalize", "watts_model": WATTS, "runs": rows, "summary": summary, **provenance(seed=seed)}
+    return {
+        "benchmark": "personalize",
+        "texts": TEXTS,
+        "watts_model": WATTS,
+        "runs": rows,
+        "summary": summary,
+        **provenance(seed=seed),
+    }
 
 
 def texts_like(style: str, similarity: float, *, seed: int) -> list[PersonalText]:

@@ -10,10 +10,12 @@ import typer
 from rich.table import Table
 
 from xpert.cli.output import JsonOption, Output, table
-from xpert.cli.parts import EngineOption, SpaceOption, open_encoder, open_space, short_name
+from xpert.cli.parts import EncoderOption, EngineOption, SpaceOption, open_encoder, open_space, short_name
+from xpert.core.encoder import Encoder
 from xpert.core.errors import InputError
 from xpert.core.explanation import Explanation, WordCoefficient, explain_pairs
 from xpert.core.files import cache_folder
+from xpert.core.space import StyleSpace
 from xpert.core.texts import read_pairs, read_texts
 
 
@@ -26,6 +28,7 @@ def explain(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for NAME.entry.json files.")] = None,
     space: SpaceOption = None,
     engine: EngineOption = "torch",
+    encoder: EncoderOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Explain what makes pLLMs differ from their base: words with coefficients and 95 % intervals."""
@@ -33,9 +36,10 @@ def explain(
     if bool(adapters) == bool(pairs) or (adapters and not base):
         raise InputError("Give either adapters with --base, or --pairs: xpert explain starter:poetic --base starter:base")
     if pairs:
-        explanations = [_from_pairs(pairs, name or pairs.stem, space, engine)]
+        explanations = [_from_pairs(pairs, name or pairs.stem, open_space(space), open_encoder(engine, encoder))]
     else:
-        explanations = _from_adapters(output, adapters or [], base or "", probes, space, engine)
+        where, reader = open_space(space), open_encoder(engine, encoder)
+        explanations = _from_adapters(output, adapters or [], base or "", probes, where, reader)
     for explanation in explanations:
         if out:
             explanation.save(out / f"{explanation.name}.entry.json")
@@ -44,14 +48,14 @@ def explain(
         output.say(f"Wrote {len(explanations)} entries to {out}. Next: xpert catalogue add CATALOGUE {out}/*.entry.json")
 
 
-def _from_pairs(path: Path, name: str, space_path: Path | None, engine: str) -> Explanation:
-    found, space, encoder = read_pairs(path), open_space(space_path), open_encoder(engine)
+def _from_pairs(path: Path, name: str, space: StyleSpace, encoder: Encoder) -> Explanation:
+    found = read_pairs(path)
     space.check_encoder(encoder)
     return explain_pairs(name, encoder.encode([p.base for p in found]), encoder.encode([p.pllm for p in found]), space)
 
 
 def _from_adapters(
-    output: Output, adapters: Sequence[str], base_name: str, probes: Path | None, space_path: Path | None, engine: str
+    output: Output, adapters: Sequence[str], base_name: str, probes: Path | None, space: StyleSpace, encoder: Encoder
 ) -> list[Explanation]:
     from xpert.models.base import load_base
     from xpert.models.explaining import explain_adapters
@@ -63,8 +67,8 @@ def _from_adapters(
         found, _ = explain_adapters(
             load_base(base_name),
             named,
-            space=open_space(space_path),
-            encoder=open_encoder(engine),
+            space=space,
+            encoder=encoder,
             probes=[text.text for text in read_texts(probes)] if probes else None,
             cache=cache_folder() / "answers",
             progress=report,

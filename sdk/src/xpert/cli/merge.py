@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from xpert.cli.output import JsonOption, Output, table
-from xpert.cli.parts import EngineOption, SpaceOption, open_candidates, open_encoder, open_space, short_name
+from xpert.cli.parts import (
+    EncoderOption,
+    EngineOption,
+    SpaceOption,
+    adapter_digests,
+    find_adapter,
+    open_candidates,
+    open_encoder,
+    open_space,
+    short_name,
+)
 from xpert.core.errors import InputError
 from xpert.core.merging import MergeRecipe, Source, solve_merge
 from xpert.core.selection import differences
-from xpert.core.texts import read_texts
+from xpert.core.texts import read_texts, warn_about
 
 WeightedArgument = Annotated[list[str] | None, typer.Argument(help="ADAPTER=WEIGHT …, such as starter:expert=0.6.")]
 
@@ -22,13 +31,14 @@ def merge(
     sources: WeightedArgument = None,
     texts: Annotated[Path | None, typer.Option("--for", help="Solve the weights for these texts instead.")] = None,
     catalogue: Annotated[Path | None, typer.Option("--catalogue", "-c", help="Catalogue for --for.")] = None,
-    adapters: Annotated[str, typer.Option(help="Where --for finds the adapters: prefix put before each name.")] = "starter:",
+    adapters: Annotated[str, typer.Option(help="Where --for finds adapters: a folder of theirs, or starter:")] = "starter:",
     base: Annotated[str | None, typer.Option("--base", "-b", help="Base model: checks the adapters; needed for --full.")] = None,
     rank: Annotated[int | None, typer.Option(help="Truncate to this rank; the error is reported.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Write a full model instead of an adapter.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write; without, weights are only shown.")] = None,
     space: SpaceOption = None,
     engine: EngineOption = "torch",
+    encoder: EncoderOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Merge pLLMs: base + sum of weight x (pLLM - base), exactly, as one adapter or a full model."""
@@ -38,13 +48,18 @@ def merge(
     data: dict[str, object] = {}
     if texts and catalogue:
         candidates, where = open_candidates(catalogue), open_space(space)
-        encoder = open_encoder(engine)
-        where.check_encoder(encoder)
+        reader = open_encoder(engine, encoder)
+        where.check_encoder(reader)
         candidates.check_space(where)
         found = read_texts(texts)
-        single = differences(where.coefficients(encoder.encode([t.text for t in found])), candidates)
-        proposal = solve_merge(single.mean(0), candidates, n_texts=len(found))
-        weighted = {f"{adapters}{source.name}": source.weight for source in proposal.recipe.sources}
+        for warning in warn_about(found):
+            output.warn(warning)
+        single = differences(where.coefficients(reader.encode([t.text for t in found])), candidates)
+        digests = adapter_digests(catalogue)
+        proposal = solve_merge(single.mean(0), candidates, n_texts=len(found), digests=digests)
+        weighted = {s.name: s.weight for s in proposal.recipe.sources}
+        if out:
+            weighted = {find_adapter(adapters, name, digests[name]): weight for name, weight in weighted.items()}
         data = {
             "distance": proposal.distance,
             "single": proposal.single,
@@ -78,28 +93,30 @@ def _parse(item: str) -> tuple[str, float]:
 
 def _write(weighted: dict[str, float], base: str | None, rank: int | None, full: bool, out: Path) -> dict[str, object]:
     from xpert.models.adapters import read_adapter, write_adapter
-    from xpert.models.merging import merge_adapters
+    from xpert.models.merging import merge_adapters, merge_full
     from xpert.models.names import resolve
 
     if base:
         from xpert.models.base import load_base
-        from xpert.models.merging import merge_full
 
         model = load_base(base)
         loaded = [(model.adapter(name), weight) for name, weight in weighted.items()]
-        if full:
-            merge_full(model, loaded, out)
-            return {"path": str(out), "error": 0.0}
     else:
         loaded = [(read_adapter(resolve(name)), weight) for name, weight in weighted.items()]
     merged = merge_adapters(loaded, rank=rank)
     recipe = MergeRecipe(
         base_digest=merged.adapter.base_digest,
         sources=tuple(
-            Source(name=name, adapter_digest=adapter.digest, weight=weight)
+            Source(name=short_name(name), adapter_digest=adapter.digest, weight=weight)
             for name, (adapter, weight) in zip(weighted, loaded, strict=True)
         ),
+        method="svd" if rank else "exact",
+        rank=rank,
+        error=merged.error,
     )
-    write_adapter(out, merged.adapter, base_name=base or "")
-    (replace(recipe, method="svd", rank=rank) if rank else recipe).save(out / "recipe.json")
+    if full and base:
+        merge_full(model, loaded, out)
+    else:
+        write_adapter(out, merged.adapter, base_name=base or "")
+    recipe.save(out / "recipe.json")
     return {"path": str(out), "error": merged.error}

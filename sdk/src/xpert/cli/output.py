@@ -33,12 +33,15 @@ class Output:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
+        self.warnings: list[str] = []
         self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
         self.errors = Console(stderr=True, highlight=False)
 
     def show(self, data: object, *views: RenderableType) -> None:
-        """Print ``data`` as JSON, or ``views`` for people."""
+        """Print ``data`` as JSON, with the warnings where it is a mapping, or ``views`` for people."""
         if self.as_json:
+            if isinstance(data, dict) and self.warnings:
+                data = {**data, "warnings": self.warnings}
             sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
         else:
             for view in views:
@@ -50,7 +53,8 @@ class Output:
             self.console.print(text, markup=False)
 
     def warn(self, text: str) -> None:
-        """Print a warning on stderr."""
+        """Print a warning on stderr, and keep it for the JSON document."""
+        self.warnings.append(text)
         self.errors.print("[yellow]warning:[/]", escape(text))
 
     @contextmanager

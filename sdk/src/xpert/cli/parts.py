@@ -9,12 +9,16 @@ import typer
 
 from xpert.core.catalogue import Candidates, Catalogue, load_compact
 from xpert.core.encoder import Encoder, JointEncoder
+from xpert.core.errors import InputError, NotFoundError
 from xpert.core.files import cache_folder
 from xpert.core.runtime import find_runtime
 from xpert.core.space import StyleSpace
 
 SpaceOption = Annotated[Path | None, typer.Option("--space", help="Style space; by default the one that comes with xpert.")]
 EngineOption = Annotated[str, typer.Option("--engine", help="What runs the encoder: torch, or a device runtime (executorch).")]
+EncoderOption = Annotated[
+    str | None, typer.Option("--encoder", help="A sentence-transformers model, folder or hub name; default: MiniLM.")
+]
 BaseOption = Annotated[str, typer.Option("--base", "-b", help="Base model: a folder, starter:base or a hub name.")]
 
 
@@ -23,18 +27,58 @@ def open_space(path: Path | None) -> StyleSpace:
     return StyleSpace.load(path) if path else StyleSpace.default()
 
 
-def open_encoder(engine: str) -> Encoder:
-    """Load the default encoder on ``engine``."""
+def open_encoder(engine: str, name: str | None = None) -> Encoder:
+    """Load the sentence encoder called ``name``, or the default one, on ``engine``."""
     if engine == "torch":
-        from xpert.models.encoders import default_encoder
+        from xpert.models.encoders import SentenceTransformerEncoder, default_encoder
 
-        return default_encoder()
+        return JointEncoder(SentenceTransformerEncoder(name)) if name else default_encoder()
+    if name:
+        raise InputError(f"--encoder runs on torch; '{engine}' has the default encoder. Leave one of them out.")
     return JointEncoder(find_runtime(engine).sentence_encoder(cache=cache_folder() / engine))
 
 
 def open_candidates(path: Path) -> Candidates:
     """Load a catalogue, readable or compact, by the ending of its name."""
     return load_compact(path) if path.suffix == ".safetensors" else Catalogue.load(path).candidates
+
+
+def adapter_digests(path: Path) -> dict[str, str]:
+    """Return what a catalogue knows its pLLMs' adapters by: name -> digest, or its first 16 digits in the compact form."""
+    if path.suffix == ".safetensors":
+        return {name: name for name in load_compact(path).names}
+    return {entry.name: entry.adapter_digest for entry in Catalogue.load(path).entries}
+
+
+def find_adapter(place: str, name: str, digest: str) -> str:
+    """Find the adapter of a pLLM by its digest: under its own name in ``place``, or else under any.
+
+    Parameters
+    ----------
+    place
+        A folder of adapters' folders, or a collection such as ``starter:``.
+    name, digest
+        As of `adapter_digests`.
+
+    Raises
+    ------
+    NotFoundError
+        No adapter there has the digest.
+    """
+    from xpert.models.adapters import read_adapter
+    from xpert.models.names import listed, resolve
+
+    if place.endswith(":"):
+        there = list(listed(place[:-1]))
+    else:
+        there = [str(path.parent) for path in sorted(Path(place).glob("*/adapter_config.json"))]
+    for source in sorted(there, key=lambda source: short_name(source) != name):
+        if read_adapter(resolve(source)).digest.startswith(digest):
+            return source
+    raise NotFoundError(
+        f"None of the {len(there)} adapters in '{place}' is the pLLM '{name}' of the catalogue (digest {digest[:12]}). Say where "
+        "its adapters are with --adapters: a folder of adapters' folders, or a collection such as starter:"
+    )
 
 
 def short_name(source: str) -> str:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from xpert.cli.explain import spelled
 from xpert.cli.output import JsonOption, Output, table
-from xpert.cli.parts import EngineOption, SpaceOption, open_candidates, open_encoder, open_space
+from xpert.cli.parts import EncoderOption, EngineOption, SpaceOption, open_candidates, open_encoder, open_space
 from xpert.core.catalogue import Candidates
 from xpert.core.errors import InputError, MismatchError
 from xpert.core.files import cache_folder
@@ -28,6 +28,7 @@ def select(
     ] = None,
     space: SpaceOption = None,
     engine: EngineOption = "torch",
+    encoder: EncoderOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Choose the pLLM nearest to your texts, or abstain. Nothing leaves this machine."""
@@ -40,7 +41,7 @@ def select(
         found,
         candidates,
         space=open_space(space),
-        encoder=open_encoder(engine),
+        encoder=open_encoder(engine, encoder),
         base_answers=_base_answers(base, found, candidates) if base else None,
     )
     output.show({**asdict(selection), "choice": selection.choice}, *views(selection))

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from xpert.cli.output import JsonOption, Output, table
-from xpert.cli.parts import EngineOption, open_encoder, open_space
+from xpert.cli.parts import EncoderOption, EngineOption, open_encoder, open_space
 from xpert.core.data import StyledText, axis_texts
 from xpert.core.errors import InputError
 from xpert.core.space import StyleSpace, build_space
@@ -26,18 +26,19 @@ def build(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the space.")] = "default",
     engine: EngineOption = "torch",
+    encoder: EncoderOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Build a style space from texts in a neutral and in other styles."""
     output = Output(as_json=json_)
     texts = read_styled(exemplars) if exemplars else axis_texts()
-    encoder = open_encoder(engine)
+    reader = open_encoder(engine, encoder)
     parts = []
     with output.progress("encoding the exemplars") as report:
         for start in range(0, len(texts), 64):
-            parts.append(encoder.encode([text.text for text in texts[start : start + 64]]))
+            parts.append(reader.encode([text.text for text in texts[start : start + 64]]))
             report(min(start + 64, len(texts)), len(texts))
-    space = build_space(texts, encoder, name=name, raw=np.concatenate(parts))
+    space = build_space(texts, reader, name=name, raw=np.concatenate(parts))
     space.save(out)
     _show(output, space, path=str(out))
 

@@ -107,8 +107,8 @@ class Catalogue:
         if not entries:
             raise InputError("A catalogue needs at least one entry. Make some: xpert explain ADAPTER… --base BASE")
         first = entries[0]
-        empty = cls(base_digest=first.base_digest, space_digest=first.space_digest, words=first.words, entries=())
-        return empty.add(*entries)
+        alone = cls(base_digest=first.base_digest, space_digest=first.space_digest, words=first.words, entries=(first,))
+        return alone.add(*entries[1:])
 
     def add(self, *entries: Explanation, replace_existing: bool = False) -> Catalogue:
         """Return a catalogue with ``entries`` added.
@@ -225,7 +225,11 @@ class Catalogue:
             for what, ours, theirs in pairs
             if ours != theirs
         ]
-        return found or ([] if entry.words == self.words else [f"'{entry.name}' has other words"])
+        if not found and entry.words != self.words:
+            found = [f"'{entry.name}' has other words"]
+        if not found and self.entries and len(entry.base_unexplained) != len(self.entries[0].base_unexplained):
+            found = [f"'{entry.name}' has {len(entry.base_unexplained)} unexplained statistics, not as many as the others"]
+        return found
 
 
 def _encode(catalogue: Catalogue) -> dict[str, NDArray[np.generic]]:

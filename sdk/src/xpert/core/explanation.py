@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from xpert.core.space import Matrix, StyleSpace
 
 FORMAT = "xpert-entry"
 FORMAT_VERSION = 1
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +141,11 @@ class Explanation:
         rows = (entry.coefficients, entry.lower, entry.upper, entry.held_up, entry.base_coefficients, *entry.covariance)
         if k == 0 or len(entry.covariance) != k or any(len(row) != k for row in rows):
             raise FileFormatError(f"'{source}' is no usable entry: its lists differ in length. Explain the pLLM again.")
-        if entry.n_probes < 1 or entry.adapter_bytes < 0 or not np.isfinite([entry.strength, entry.residual_share]).all():
+        in_range = entry.n_probes >= 1 and 0 <= entry.adapter_bytes < 2**63
+        if not in_range or not np.isfinite([entry.strength, entry.residual_share]).all():
             raise FileFormatError(f"'{source}' is no usable entry: a number is out of range. Explain the pLLM again.")
+        if entry.adapter_digest and not _DIGEST.fullmatch(entry.adapter_digest):
+            raise FileFormatError(f"'{source}' is no usable entry: its adapter_digest is no SHA-256. Explain the pLLM again.")
         return entry
 
     def save(self, path: Path) -> None:

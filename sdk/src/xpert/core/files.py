@@ -120,6 +120,8 @@ def staged_folder(path: Path) -> Iterator[Path]:
     try:
         yield stage
         stage.chmod(0o777 & ~_umask())
+        for part in (*stage.rglob("*"), stage):
+            _sync(part)
         _swap(stage, path)
     except BaseException as error:
         shutil.rmtree(stage, ignore_errors=True)
@@ -128,6 +130,15 @@ def staged_folder(path: Path) -> Iterator[Path]:
         if isinstance(error, SafetensorError) and "I/O error" in str(error):  # how that library says that the disk is full
             raise _storage(path, OSError(0, str(error))) from error
         raise
+
+
+def _sync(path: Path) -> None:
+    """Bring a file's or folder's content to the disk, so that a renamed folder is whole even after a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def refuse_foreign(path: Path) -> None:

@@ -47,12 +47,15 @@ class MergeRecipe:
         ``exact`` (rank concatenation) or ``svd`` (truncated).
     rank
         Rank after truncation, None for exact.
+    error
+        Length of what truncation removed over that of the exact update; 0 for exact.
     """
 
     base_digest: str
     sources: tuple[Source, ...]
     method: str = "exact"
     rank: int | None = None
+    error: float = 0.0
 
     def save(self, path: Path) -> None:
         """Write the recipe as JSON, whole or not at all."""
@@ -74,6 +77,7 @@ class MergeRecipe:
                 sources=tuple(_source(source) for source in value["sources"]),
                 method=str(value["method"]),
                 rank=None if value["rank"] is None else int(value["rank"]),
+                error=float(value.get("error", 0.0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"'{path}' is no usable merge recipe: {error!r}. Make it again.") from error

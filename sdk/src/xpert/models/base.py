@@ -14,6 +14,7 @@ from xpert.models.names import resolve
 
 try:
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 except ImportError as missing:
@@ -93,7 +94,7 @@ def load_base(name: str | Path, *, dtype: torch.dtype = torch.float32, device: s
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False).to(
                 device
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FileFormatError(f"Cannot load '{name}' as a causal language model: {reason}. Check its files.") from error
     broken = [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]

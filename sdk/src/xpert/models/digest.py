@@ -114,6 +114,13 @@ def _tensor(stream: BinaryIO, start: int, entry: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def encoder_digest(folder: Path) -> str:
+    """Return the digest of all weights of a sentence-transformers model, its modules' folders included."""
+    files = sorted(Path(folder).rglob("*.safetensors"))
+    parts = [f"{path.relative_to(folder)} {sorted(tensor_digests(path).items())}" for path in files]
+    return sha256_hex("\n".join(parts).encode())
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     return sha256_hex(read_bytes(path))

@@ -11,7 +11,7 @@ import numpy as np
 
 from xpert.core.encoder import JointEncoder, Vectors
 from xpert.core.errors import FileFormatError, MissingExtraError
-from xpert.models.digest import refuse_pickles
+from xpert.models.digest import encoder_digest, refuse_pickles
 from xpert.models.names import resolve
 
 MINILM = "all-MiniLM-L6-v2"
@@ -39,7 +39,8 @@ class SentenceTransformerEncoder:
     name
         Folder or hub name.
     label
-        Name that style spaces record; the folder's name by default.
+        Name that style spaces record; by default the folder's name with the first digits of its weights' digest, so that
+        another model under the same name is noticed.
     batch_size
         Texts at a time.
 
@@ -66,7 +67,7 @@ class SentenceTransformerEncoder:
                 self._model = SentenceTransformer(str(folder), trust_remote_code=False)
         except (OSError, ValueError, RuntimeError) as error:
             raise FileFormatError(f"Cannot load '{name}' as a sentence encoder: {error}. Check its files.") from error
-        self.name = label or folder.name
+        self.name = label or f"{folder.resolve().name}@{encoder_digest(folder)[:12]}"
         self.batch_size = batch_size
         self.dim = int(self._model.get_embedding_dimension() or 0)
 

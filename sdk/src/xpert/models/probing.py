@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from xpert.models.prompting import prompt_ids
 FORMAT = "xpert-answers"
 BASE = ""
 """Name of the base's own answers."""
+
+STORE_EVERY = 32
+"""Answers between two writes to the cache."""
 
 Progress = Callable[[int, int], None]
 
@@ -61,7 +64,7 @@ def answer_probes(
     """Answer every probe with the base and with every pLLM.
 
     All of them share the base's weights in one batch; each row adds its own adapter's low-rank update. What is in ``cache``
-    is not made again, and what is made goes there after every batch, so that a run that was cut off goes on.
+    is not made again, and what is made goes there a few dozen answers at a time, so that a run that was cut off goes on.
 
     Parameters
     ----------
@@ -96,17 +99,29 @@ def answer_probes(
     answers = {name: _cached(cache, keys[name], len(probes)) for name in sources}
     total = len(sources) * len(probes)
     done = sum(answer is not None for row in answers.values() for answer in row)
+    fresh: set[str] = set()
+
+    def store() -> None:
+        while fresh:
+            name = fresh.pop()
+            _store(cache, keys[name], answers[name])
+
     # Rows of one adapter stand together: its update is then one product a module.
     rows = [_Row(name, i) for name in sources for i, answer in enumerate(answers[name]) if answer is None]
     for start in range(0, len(rows), settings.max_rows):
         batch = rows[start : start + settings.max_rows]
-        for row, text in zip(batch, _generate(base, sources, batch, ids, settings, progress, done, total), strict=True):
-            answers[row.pllm][row.probe] = text
+        with closing(_generate(base, sources, batch, ids, settings)) as finished:
+            try:
+                for n, (row, text) in enumerate(finished, 1):
+                    answers[row.pllm][row.probe] = text
+                    fresh.add(row.pllm)
+                    if n % STORE_EVERY == 0:
+                        store()
+                    if progress:
+                        progress(done + n, total)
+            finally:
+                store()
         done += len(batch)
-        for name in {row.pllm for row in batch}:
-            _store(cache, keys[name], answers[name])
-        if progress:
-            progress(done, total)
     return {name: [text or "" for text in row] for name, row in answers.items()}
 
 
@@ -117,10 +132,12 @@ def _generate(
     rows: Sequence[_Row],
     ids: Sequence[Sequence[int]],
     settings: GenerationSettings,
-    progress: Progress | None,
-    done: int,
-    total: int,
-) -> list[str]:
+) -> Generator[tuple[_Row, str]]:
+    """Answer all rows together; yields each as soon as it has ended."""
+
+    def decode(i: int) -> str:
+        return str(tokenizer.decode(made[i], skip_special_tokens=True)).strip()
+
     model, tokenizer = base.model, base.tokenizer
     ends = _end_tokens(base)
     width = max(len(ids[row.probe]) for row in rows)
@@ -152,19 +169,20 @@ def _generate(
                 if token not in ends:
                     made[alive[j]].append(token)
                     keep.append(j)
-            if not keep:
+                else:
+                    yield rows[alive[j]], decode(alive[j])
+            alive = [alive[j] for j in keep]
+            if not alive:
                 break
-            if len(keep) < len(alive):
+            if len(keep) < len(following):
                 index = torch.tensor(keep, device=model.device)
                 past.batch_select_indices(index)
                 following, mask, positions = following[index], mask[index], positions[index]
-                alive = [alive[j] for j in keep]
-                if progress:
-                    progress(done + len(rows) - len(alive), total)
             tokens = following[:, None]
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
             positions = positions[:, -1:] + 1
-    return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in made]
+    for i in alive:
+        yield rows[i], decode(i)
 
 
 @contextmanager

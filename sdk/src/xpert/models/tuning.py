@@ -348,13 +348,13 @@ class _Run:
                         "exp_avg": tensors[f"exp_avg/{name}"],
                         "exp_avg_sq": tensors[f"exp_avg_sq/{name}"],
                     }
-        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            best = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+            lowest, at = state["best"]
+            self.best = (float("inf") if lowest is None else float(lowest), int(at), best)
+            self.step, self.stale, self.losses = int(state["step"]), int(state["stale"]), [float(x) for x in state["losses"]]
+            self.history = [(int(step), float(loss)) for step, loss in state["held_out"]]
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FileFormatError(f"The checkpoint '{self.checkpoint}' is broken: {error}. Remove it to start anew.") from error
-        best = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
-        lowest, at = state["best"]
-        self.best = (float("inf") if lowest is None else lowest, at, best)
-        self.step, self.stale, self.losses = state["step"], state["stale"], state["losses"]
-        self.history = [(step, loss) for step, loss in state["held_out"]]
 
 
 def _encode(base: BaseModel, example: Example, max_length: int) -> tuple[list[int], list[int]]:
