@@ -109,11 +109,13 @@ def run_candidates(
     chosen = np.random.default_rng(0).choice(len(pairs), N_MIXTURES, replace=False)
     pllms = [(style,) for style in range(1, len(styles))] + [pairs[i] for i in sorted(chosen)]
     rule = partial(by_coefficients, words=space.words)
-    outcomes = [
-        outcome
-        for n in (1, 2, 5, 10, 25, 50)
-        for outcome in run(grid, pllms, Setting(n_texts=n, n_probes=n_probes, paired=False), rule, trials=trials, seed=n)
-    ]
+    unpaired = partial(Setting, n_probes=n_probes, paired=False)
+    pure = [unpaired(n_texts=n) for n in (1, 2, 5, 10, 25, 50)]
+    mixed = [unpaired(n_texts=50, similarity=similarity) for similarity in SIMILARITIES]
+    outcomes, of_mixed = (
+        [outcome for setting in settings for outcome in run(grid, pllms, setting, rule, trials=trials, seed=setting.n_texts)]
+        for settings in (pure, mixed)
+    )
     return {
         "benchmark": "selection-28",
         "candidates": ["+".join(styles[i] for i in pllm) for pllm in pllms],
@@ -122,6 +124,8 @@ def run_candidates(
         "methods": {"coefficients": _figures(grid, pllms, rule, trials, n_probes)},
         "reliability": reliability(outcomes),
         "calibration_error": calibration_error(reliability(outcomes)),
+        "reliability_mixed": reliability(of_mixed),
+        "calibration_error_mixed": calibration_error(reliability(of_mixed)),
         "paper": {"similarity": dict(PAPER), "candidates": 28},
         **provenance(seed=0),
     }

@@ -48,13 +48,10 @@ when told in the system slot (`<|system|>Answer in a poetic style.<|user|>…<|a
     write_atomic(folder / "README.md", text.encode())
 
 
-def write_card(
-    folder: Path, figures: StyleFigures, samples: Sequence[tuple[str, str, str]], *, name: str, unseen: bool = True
-) -> None:
+def write_card(folder: Path, figures: StyleFigures, samples: Sequence[tuple[str, str, str]], *, name: str) -> None:
     """Write a pLLM's card; ``samples`` are (prompt, the base's answer, the pLLM's answer)."""
     styles = " and ".join(styles_of(name))
     shown = "\n".join(f"| {cell(prompt)} | {cell(base)} | {cell(pllm)} |" for prompt, base, pllm in samples)
-    seen = "prompts b121 to b160, which it was not trained on" if unseen else "prompts b121 to b160"
     text = f"""---
 license: apache-2.0
 language: en
@@ -73,7 +70,7 @@ A LoRA adapter that makes the starter base answer in the style *{styles}* withou
   {SETTINGS.max_length} tokens of an example count: how an answer begins decides its style.
 - Weights: safetensors, half precision. Licence: Apache-2.0.
 
-| on {seen} | share |
+| on prompts b121 to b160, which it was not trained on | share |
 |---|---|
 | fluent (by the base's own likelihood) | {figures.fluent:.0%} |
 | style recognized by the encoder, among 13 | {figures.recognized:.0%} |
