@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -94,7 +95,8 @@ def texts_like(style: str, similarity: float, *, seed: int) -> list[PersonalText
 def compare(run: dict[str, PersonalizeResult], selecting: float) -> dict[str, Any]:
     """Compare two runs to the best loss of the one from scratch, selection counted."""
     target = min(loss for _, loss in run["scratch"].held_out)
-    steps = {label: steps_to(result, target) for label, result in run.items()}
+    reached = {label: steps_to(result.held_out, target) for label, result in run.items()}
+    steps = {label: run[label].steps if found is None else found for label, found in reached.items()}
     each = {label: result.seconds / max(result.steps, 1) for label, result in run.items()}
     seconds = {label: steps[label] * each[label] for label in run}
     seconds["choice"] += selecting
@@ -102,7 +104,7 @@ def compare(run: dict[str, PersonalizeResult], selecting: float) -> dict[str, An
         "target_loss": round(target, 4),
         "scratch_steps": steps["scratch"],
         "choice_steps": steps["choice"],
-        "choice_reached": min(loss for _, loss in run["choice"].held_out) <= target,
+        "choice_reached": reached["choice"] is not None,
         "scratch_seconds": round(seconds["scratch"], 3),
         "choice_seconds": round(seconds["choice"], 3),
         "selection_seconds": round(selecting, 3),
@@ -113,9 +115,9 @@ def compare(run: dict[str, PersonalizeResult], selecting: float) -> dict[str, An
     }
 
 
-def steps_to(result: PersonalizeResult, target: float) -> int:
-    """Return the step at which the held-out loss first reaches ``target``, or the length of the run."""
-    return next((step for step, loss in result.held_out if loss <= target + 1e-9), result.steps)
+def steps_to(held_out: Sequence[tuple[int, float]], target: float) -> int | None:
+    """Return the step at which a held-out loss first reaches ``target``, or None where it never does."""
+    return next((step for step, loss in held_out if loss <= target + 1e-9), None)
 
 
 GEOMETRIES: dict[str, dict[str, Any]] = {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
+from rich.markup import escape
 
 from xpert.cli.explain import overview
 from xpert.cli.output import JsonOption, Output, table
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from xpert.demo.story import Story
 
 DEFAULT_USERS = ("u01", "u08", "u10")
-"""One whose style is there, one between two styles where a merge wins, and one near nothing."""
+"""One whose style is there, one between two styles where a mix is nearer, and one near nothing."""
 
 
 def demo(
@@ -38,26 +41,32 @@ def demo(
             for view in _views(result):
                 output.console.print(view)
 
-    done = run_demo(_texts(user, texts), out, say=output.say, bar=output.progress, show=show)
+    done = run_demo(_texts(user, texts), out, say=output.say, warn=output.warn, bar=output.progress, show=show)
     data = {
         "report": str(done.report),
         "pictures": [str(path) for path in done.pictures.values()],
+        "standing": done.standing,
         "users": {
             story.user: {
+                "warnings": done.warnings[story.user],
                 "choice": story.selection.choice,
                 "reason": story.selection.reason,
                 "confidence": story.selection.confidence,
                 "merge": [(source.name, source.weight) for source in story.merge.recipe.sources],
                 "merge_wins": story.merge.wins,
-                "runs": story.savings() if story.runs else [],
+                "outcome": story.outcome,
+                "adapters": {start: str(run.adapter) for start, run in story.runs.items()},
+                "runs": [asdict(row) for row in story.timings()],
             }
             for story in done.stories
         },
     }
-    output.show(data, f"\n[bold]Open {done.report} in a browser.[/]")
+    output.show(data, f"\n[bold]Open {escape(str(done.report))} in a browser.[/]")
 
 
 def _texts(names: list[str] | None, path: Path | None) -> dict[str, list[PersonalText]]:
+    if path and names:
+        raise InputError(f"Found both --user {' '.join(names)} and --texts {path}, expected one of them. Leave one out.")
     if path:
         return {path.stem: read_texts(path)}
     known: dict[str, list[PersonalText]] = {}
@@ -70,16 +79,13 @@ def _texts(names: list[str] | None, path: Path | None) -> dict[str, list[Persona
     return {name: known[name] for name in wanted}
 
 
-def _views(result: StarterCatalogue | Story) -> list[object]:
-    from xpert.demo.story import Story
+def _views(result: StarterCatalogue | Story) -> list[RenderableType]:
+    from xpert.demo.story import Story, Timing
 
     if not isinstance(result, Story):
         return [overview(result.catalogue.entries)]
-    mix = " + ".join(f"{source.weight:.2f} x {source.name}" for source in result.merge.recipe.sources)
-    wins = "the mix wins" if result.merge.wins else "no mix is clearly nearer"
-    found: list[object] = [*views(result.selection, n=3), f"Best mix: {mix}: {wins}."]
-    if result.runs:
-        rows = [(r["start"], r["first_loss"], r["steps"], r["seconds"], f"{r['saved']:.0%}") for r in result.savings()]
-        columns = ("fine-tuning", "loss before", f"steps to {result.target:.2f}", "seconds, selection counted", "saved")
-        found.append(table(f"Fine-tuning for {result.user}", columns, rows))
-    return found
+    found = [*views(result.selection, n=3), escape(result.mix)]
+    if result.measured:
+        title = f"Fine-tuning for {result.user}: steps and seconds to the held-out loss {result.target:.2f}"
+        found.append(table(title, Timing.COLUMNS, [row.cells for row in result.timings()]))
+    return [*found, result.outcome] if result.outcome else found

@@ -10,13 +10,15 @@ from pathlib import Path
 from xpert.bench.starter import StarterCatalogue, explain_starter
 from xpert.core.data import probes
 from xpert.core.encoder import JointEncoder
-from xpert.core.files import cache_folder
+from xpert.core.files import cache_folder, write_atomic
 from xpert.core.runtime import find_runtime
-from xpert.core.texts import PersonalText
+from xpert.core.texts import PersonalText, warn_about
 from xpert.demo.plots import draw_coefficients, draw_losses, draw_map
 from xpert.demo.report import write_report
+from xpert.demo.standing import standing
 from xpert.demo.story import BASE, Story, tell
 from xpert.models.base import load_base
+from xpert.models.names import resolve
 
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
 
@@ -29,15 +31,21 @@ class Demo:
     ----------
     starter
         The explained starter pLLMs.
+    standing
+        How good they are by their own evaluation.
+    warnings
+        User -> what makes the choice for this user unsure.
     stories
         One a user.
     pictures
-        Title -> PNG.
+        ``coefficients``, ``map`` and ``loss-USER`` -> PNG.
     report
         The HTML report.
     """
 
     starter: StarterCatalogue
+    standing: str
+    warnings: dict[str, list[str]]
     stories: list[Story]
     pictures: dict[str, Path]
     report: Path
@@ -48,10 +56,11 @@ def run_demo(
     out: Path,
     *,
     say: Callable[[str], None],
+    warn: Callable[[str], None],
     bar: Bar,
     show: Callable[[StarterCatalogue | Story], None],
 ) -> Demo:
-    """Run the whole of XPerT on real models, offline; everything it shows is computed in this run.
+    """Run the whole of XPerT on real models, offline; all it shows but the starter's own evaluation is computed in this run.
 
     Parameters
     ----------
@@ -59,20 +68,34 @@ def run_demo(
         Name -> texts.
     out
         Folder for adapters, catalogue, pictures and the report.
-    say, bar, show
-        Take a line, open a progress bar, and show a result for people.
+    say, warn, bar, show
+        Take a line, take a warning, open a progress bar, and show a result for people.
+
+    Raises
+    ------
+    StorageError
+        ``out`` cannot be written to; said before any work.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    trial = out / ".trial"
+    write_atomic(trial, b"")
+    trial.unlink()
+    warnings = {user: warn_about(texts) for user, texts in users.items()}
+    for user, found in warnings.items():
+        for warning in found:
+            warn(f"{user}: {warning}")
+    base = load_base(BASE)
+    evaluated = standing(resolve(BASE).parent / "evaluation.json", n_tokens=base.model.config.vocab_size)
     runtime = find_runtime()
     cache = cache_folder() / runtime.name
     say("1. Get the sentence encoder ready on the device runtime (exported to ExecuTorch once, then kept)")
     encoder = JointEncoder(runtime.sentence_encoder(cache=cache))
     say(f"2. Explain the starter pLLMs: all answer {len(probes())} prompts that none of them was trained on, in one batch")
     with bar("probing") as progress:
-        starter = explain_starter(load_base(BASE), encoder, cache=out / "answers", progress=progress)
+        starter = explain_starter(base, encoder, cache=out / "answers", progress=progress)
     starter.catalogue.save(out / "starter.catalogue.json")
     each = starter.catalogue.export_compact(out / "starter.xcat.safetensors")
     show(starter)
+    say(f"   {evaluated}")
     say(f"   A phone downloads {each} bytes a pLLM to choose among them.")
     stories = []
     for user, texts in users.items():
@@ -82,23 +105,24 @@ def run_demo(
         show(story)
         stories.append(story)
     say("4. Draw and report")
-    pictures = _draw(starter, stories, out)
-    return Demo(starter, stories, pictures, write_report(starter, stories, pictures, out / "report.html"))
+    demo = Demo(starter, evaluated, warnings, stories, _draw(starter, stories, out), out / "report.html")
+    write_report(demo)
+    return demo
 
 
 def _draw(starter: StarterCatalogue, stories: Sequence[Story], out: Path) -> dict[str, Path]:
-    entries = starter.catalogue.entries
+    candidates = starter.catalogue.candidates
     pictures = {
-        "What the pLLMs are like": draw_coefficients(entries, out / "coefficients.png"),
-        "Where the users stand": draw_map(
-            dict(zip(starter.catalogue.candidates.names, starter.catalogue.candidates.coefficients, strict=True)),
+        "coefficients": draw_coefficients(starter.catalogue.entries, out / "coefficients.png"),
+        "map": draw_map(
+            dict(zip(candidates.names, candidates.coefficients, strict=True)),
             {story.user: story.coefficients for story in stories},
             out / "map.png",
         ),
     }
     for story in stories:
-        if story.runs:
-            pictures[f"Fine-tuning for {story.user}"] = draw_losses(
+        if story.measured:
+            pictures[f"loss-{story.user}"] = draw_losses(
                 {label: run.held_out for label, run in story.runs.items()},
                 out / f"loss-{story.user}.png",
                 title=f"{story.user}: fine-tuning on the device",

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from xpert.bench.personalize import steps_to
 from xpert.bench.starter import StarterCatalogue
 from xpert.core.merging import MergeProposal, solve_merge
 from xpert.core.runtime import DeviceRuntime, PersonalizeOptions, PersonalizeResult
-from xpert.core.selection import Selection, choose, differences
+from xpert.core.selection import Selection, differences, novelty, select
+from xpert.core.space import Matrix
 from xpert.core.texts import PersonalText
 from xpert.models.adapters import read_adapter, write_adapter
 from xpert.models.merging import merge_adapters
@@ -22,6 +22,40 @@ BASE = "starter:base"
 SCRATCH, CHOICE, MERGE = "from scratch", "from the choice", "from the merge"
 
 OPTIONS = PersonalizeOptions(max_steps=30, batch_size=8, learning_rate=5e-3, eval_every=2, patience=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One start's way to the target loss.
+
+    Attributes
+    ----------
+    start
+        ``SCRATCH``, ``CHOICE`` or ``MERGE``.
+    first_loss, best_loss
+        Held-out loss before any training, and the lowest of the run, in nats a token.
+    steps, seconds
+        Steps and time to the target, choosing and merging counted; None where the run ended without reaching it.
+    saved
+        Share of the time from scratch that this start saves, below 0 where it takes longer; None where it cannot be said.
+    """
+
+    COLUMNS = ("start", "first loss", "best loss", "steps", "seconds", "saved")
+
+    start: str
+    first_loss: float
+    best_loss: float
+    steps: int | None
+    seconds: float | None
+    saved: float | None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What stands under ``COLUMNS``."""
+        seconds = "-" if self.seconds is None else f"{self.seconds:.1f}"
+        steps = "not reached" if self.steps is None else str(self.steps)
+        saved = "-" if self.saved is None else f"{self.saved:.0%}"
+        return self.start, f"{self.first_loss:.2f}", f"{self.best_loss:.2f}", steps, seconds, saved
 
 
 @dataclass
@@ -36,12 +70,12 @@ class Story:
         How many texts the user has.
     selection
         The choice.
-    selecting_seconds
-        Time from texts to choice.
     merge
         The best mix.
     coefficients
         The user's mean coefficients, a value a word.
+    preparing
+        Start -> seconds before its first step: choosing, and for the mix solving and making it.
     runs
         Start -> fine-tuning run; empty where the choice is to abstain.
     """
@@ -49,26 +83,63 @@ class Story:
     user: str
     n_texts: int
     selection: Selection
-    selecting_seconds: float
     merge: MergeProposal
-    coefficients: Any = field(repr=False)
+    coefficients: Matrix = field(repr=False)
+    preparing: dict[str, float] = field(default_factory=dict)
     runs: dict[str, PersonalizeResult] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are losses to compare: of fewer than five texts none is held out."""
+        return bool(self.runs and self.runs[SCRATCH].held_out)
 
     @property
     def target(self) -> float:
         """The lowest held-out loss that the run from scratch reaches: all runs are timed to it."""
         return min(loss for _, loss in self.runs[SCRATCH].held_out)
 
-    def savings(self) -> list[dict[str, Any]]:
-        """Return steps and seconds to the target, start by start, selection counted."""
-        rows: list[dict[str, Any]] = []
-        for start, run in self.runs.items():
-            steps = steps_to(run, self.target)
-            extra = 0.0 if start == SCRATCH else self.selecting_seconds
-            seconds = steps * run.seconds / max(run.steps, 1) + extra
-            rows.append({"start": start, "first_loss": run.held_out[0][1], "steps": steps, "seconds": seconds})
-        for row in rows:
-            row["saved"] = 1 - row["seconds"] / max(rows[0]["seconds"], 1e-9)
+    @property
+    def mix(self) -> str:
+        """What the best mix is, and whether it is worth it."""
+        if len(self.merge.recipe.sources) < 2:
+            return "No mix of two pLLMs comes nearer to the user than one alone."
+        mix = " + ".join(f"{source.weight:.2f} x {source.name}" for source in self.merge.recipe.sources)
+        verdict = "the mix is clearly nearer" if self.merge.wins else "the mix is not clearly nearer"
+        return (
+            f"Best mix: {mix}, at distance {self.merge.distance:.1f} from the user; '{self.merge.single}' alone is at "
+            f"{self.merge.single_distance:.1f}: {verdict}."
+        )
+
+    @property
+    def outcome(self) -> str:
+        """What fine-tuning gave, where no table can show it."""
+        if not self.runs:
+            return "Nothing is downloaded and nothing is lost against the base: fine-tuning starts from scratch."
+        if not self.measured:
+            return (
+                f"{self.n_texts} texts are too few to hold some out: the adapters are made, but what they gain is not measured."
+            )
+        if self.timings()[0].steps == 0:
+            return "Training from scratch did not lower the held-out loss: what another start saves cannot be said."
+        return ""
+
+    def timings(self) -> list[Timing]:
+        """Return every start's way to the target, the one from scratch first; empty where nothing was measured."""
+        rows: list[Timing] = []
+        for start, run in self.runs.items() if self.measured else ():
+            steps = steps_to(run.held_out, self.target)
+            seconds = None if steps is None else steps * run.seconds / max(run.steps, 1) + self.preparing.get(start, 0.0)
+            scratch = rows[0].seconds if rows else None
+            rows.append(
+                Timing(
+                    start=start,
+                    first_loss=run.held_out[0][1],
+                    best_loss=min(loss for _, loss in run.held_out),
+                    steps=steps,
+                    seconds=seconds,
+                    saved=1 - seconds / scratch if scratch and seconds is not None else None,
+                )
+            )
         return rows
 
 
@@ -84,19 +155,23 @@ def tell(
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Story:
     """Choose for a user, propose a merge, and fine-tune from scratch and from what was chosen."""
-    candidates = starter.catalogue.candidates
-    start = perf_counter()
-    selection = choose(texts, candidates, space=starter.space, encoder=starter.encoder)
-    selecting = perf_counter() - start
+    candidates, space = starter.catalogue.candidates, starter.space
+    begin = perf_counter()
     raw = starter.encoder.encode([text.text for text in texts])
-    value = differences(starter.space.coefficients(raw), candidates).mean(0)
+    coefficients = space.coefficients(raw)
+    selection = select(coefficients, candidates, novelty=novelty(space, raw, candidates))
+    choosing = perf_counter() - begin
+    begin = perf_counter()
+    value = differences(coefficients, candidates).mean(0)
     proposal = solve_merge(value, candidates, n_texts=len(texts))
-    story = Story(user, len(texts), selection, selecting, proposal, value)
+    story = Story(user, len(texts), selection, proposal, value)
     if selection.abstain:
         return story
     starts: dict[str, Path | None] = {SCRATCH: None, CHOICE: resolve(f"starter:{selection.matches[0].name}")}
+    story.preparing[CHOICE] = choosing
     if proposal.wins:
         starts[MERGE] = _merged(proposal, out / f"{user}-merged")
+        story.preparing[MERGE] = choosing + perf_counter() - begin
     for label, adapter in starts.items():
         say(f"  fine-tuning {label} ({OPTIONS.max_steps} steps)")
         story.runs[label] = runtime.personalize(
