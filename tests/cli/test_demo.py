@@ -20,6 +20,7 @@ from xpert.core.merging import solve_merge
 from xpert.core.runtime import PersonalizeResult, find_runtime
 from xpert.core.selection import choose
 from xpert.core.texts import PersonalText
+from xpert.demo.labels import place_labels
 from xpert.demo.plots import draw_losses
 from xpert.demo.report import write_report
 from xpert.demo.run import Demo, run_demo
@@ -169,3 +170,24 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(tmp_path: 
     assert (tmp_path / "taken").read_text() == "mine"
     with pytest.raises(InputError, match="both --user u01 and --texts"):
         RUNNER.invoke(app, ["demo", "--user", "u01", "--texts", "t.txt"], catch_exceptions=False)
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(StorageError, match="Nothing was changed"):
+        draw_losses({"a": [(0, 2.0)]}, tmp_path / "taken", title="t", target=1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert draw_losses({"a": [(0, 2.0)]}, tmp_path / "l.png", title="$_$", target=1.0).read_bytes().startswith(b"\x89PNG")
+
+
+def test_labels_cover_neither_points_nor_each_other() -> None:
+    points = np.array([(50.0, 50.0), (52.0, 50.0), (50.0, 58.0), (199.0, 50.0)])
+    sizes = np.full((4, 2), (30.0, 10.0))
+    low = points + place_labels(points, sizes, (200.0, 100.0))
+    high = low + sizes
+    assert (low >= 0).all()
+    assert (high <= (200, 100)).all()
+    for i in range(4):
+        assert not ((low[i] < points) & (points < high[i])).all(1).any()
+        for j in range(i):
+            assert not (np.maximum(low[i], low[j]) < np.minimum(high[i], high[j])).all()
