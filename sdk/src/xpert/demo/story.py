@@ -9,9 +9,10 @@ from time import perf_counter
 
 from xpert.bench.personalize import steps_to
 from xpert.bench.starter import StarterCatalogue
+from xpert.core.abstention import novelty
 from xpert.core.merging import MergeProposal, solve_merge
 from xpert.core.runtime import DeviceRuntime, PersonalizeOptions, PersonalizeResult
-from xpert.core.selection import Selection, differences, novelty, select
+from xpert.core.selection import Selection, differences, select
 from xpert.core.space import Matrix
 from xpert.core.texts import PersonalText
 from xpert.models.adapters import read_adapter, write_adapter
