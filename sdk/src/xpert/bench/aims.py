@@ -28,8 +28,9 @@ class Aim:
     paper: float | None = None
 
     def met(self, found: float) -> bool:
-        """Tell whether a figure meets the aim."""
-        return found <= self.value if self.at_most else found >= self.value
+        """Tell whether a figure meets the aim, both in hundredths as they are printed."""
+        shown = round(found, 2)
+        return shown <= self.value if self.at_most else shown >= self.value
 
 
 PAPER: Mapping[str, float] = {"30": 0.25, "50": 0.536, "70": 0.857, "80": 0.964, "90": 0.964}
@@ -92,7 +93,7 @@ def rows(record: Mapping[str, Any]) -> list[Row]:
         found = lookup(record, aim.path) if aim.benchmark == record.get("benchmark") else None
         if found is not None:
             goal = f"{'at most' if aim.at_most else 'at least'} {aim.value:g}"
-            out.append((" ".join(aim.path[-3:]), round(found, 3), goal, "met" if aim.met(found) else "NOT met", aim.paper))
+            out.append((" ".join(aim.path[-3:]), round(found, 2), goal, "met" if aim.met(found) else "NOT met", aim.paper))
     return [*out, *_users(record)]
 
 

@@ -28,7 +28,7 @@ AUTHORS = "xpert-authors/synthetic-a.jsonl.gz"
 @app.command()
 def selection(
     data: Annotated[Path, typer.Option(help='Records {"style","context","input","response"}, style 0 the base; .jsonl or .gz.')],
-    trials: Annotated[int, typer.Option(min=1, help="Choices a figure.")] = 400,
+    trials: Annotated[int, typer.Option(min=1, help="Choices a figure.")] = 2000,
     engine: Annotated[str, typer.Option(help="What runs the encoder.")] = "executorch",
     write: WriteOption = None,
     json_: JsonOption = False,
@@ -44,7 +44,7 @@ def selection(
 
 @app.command("selection-28")
 def selection_28(
-    trials: Annotated[int, typer.Option(min=1, help="Choices a figure.")] = 400,
+    trials: Annotated[int, typer.Option(min=1, help="Choices a figure.")] = 2000,
     plot: Annotated[Path | None, typer.Option(help="PNG of the confidences' reliability to write.")] = None,
     write: WriteOption = None,
     json_: JsonOption = False,

@@ -17,6 +17,9 @@ SHARES = np.linspace(0.2, 1.0, 17)
 SHARE_PRIOR = np.where(SHARES == 1, 0.9, 0.1 / (len(SHARES) - 1))
 """Most users write in one style; the rest is spread evenly."""
 
+SHRINKAGE = 0.2
+"""Share of a sphere in the noise, which is estimated from few probes; chosen on the 28 candidates of the StyleBank."""
+
 UNPAIRED_NOISE = 1.5
 """Without the base's answers to the user's own prompts, their topics count as noise as well."""
 
@@ -25,7 +28,7 @@ def mean_noise(candidates: Candidates, n_texts: int, *, paired: bool) -> Matrix:
     """Return the covariance of (user's mean - pLLM's mean) when they share one style, shape (n_axes, n_axes)."""
     noise = candidates.noise * (1 / n_texts + 1 / candidates.n_probes) * (1.0 if paired else UNPAIRED_NOISE)
     k = len(noise)
-    shrunk: Matrix = 0.5 * noise + (0.5 * np.trace(noise) / k + 1e-9) * np.eye(k)
+    shrunk: Matrix = (1 - SHRINKAGE) * noise + (SHRINKAGE * np.trace(noise) / k + 1e-9) * np.eye(k)
     return shrunk
 
 
