@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,15 @@ def read_bytes(path: Path) -> bytes:
         raise StorageError(f"Cannot read '{path}': {error.strerror}. Check that it is a readable file.") from error
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write ``data`` to ``path``: afterwards it holds all of it, or what it held before.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        Its content, or the blocks of it, each of which is made when the one before is written.
 
     Raises
     ------
@@ -84,7 +91,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise _storage(path, error) from error
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            for block in [data] if isinstance(data, bytes) else data:
+                stream.write(block)
             stream.flush()
             os.fsync(stream.fileno())
         Path(name).chmod(0o666 & ~_umask())
