@@ -3,17 +3,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from mobile_cases import OPTIONS, TEXTS
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from xpert.core.data import users
 from xpert.core.errors import FileFormatError, TrainingError
 from xpert.models.encoders import SentenceTransformerEncoder, minilm_folder
+from xpert_mobile.adapter_state import fresh
 from xpert_mobile.engine import Program
 from xpert_mobile.export import check_program
-from xpert_mobile.runtime import ExecuTorchRuntime
+from xpert_mobile.geometry import read_geometry
+from xpert_mobile.runtime import ExecuTorchRuntime, encode_texts
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +48,57 @@ def test_deviating_and_broken_programs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pte").write_bytes(program)
     found = Program(tmp_path / "x.pte", threads=1).run("forward", [np.ones((2, 3), np.float32)] * 2)
     np.testing.assert_allclose(found[0], 1.0)
+
+
+class _Recorded(TorchDispatchMode):
+    """Notes every operator that torch runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+HELD = {"lift_fresh", "clone", "detach"}
+"""What the bindings run to hand out an output: torch holds and copies it."""
+
+
+def test_torch_computes_nothing_on_the_device(llama: Path, cache: Path) -> None:
+    runtime = ExecuTorchRuntime()
+    encoder = runtime.sentence_encoder(cache=cache)
+    geometry = read_geometry(llama)
+    samples = encode_texts(llama, TEXTS[:2], geometry)
+    model = runtime.model(llama, samples, 4, OPTIONS, cache=cache)
+    runtime.generate(llama, ["Warm?"], max_new_tokens=3, cache=cache)  # exported here, which torch does
+    with _Recorded() as ours:
+        encoder.encode(["Hello there"])
+        model.loss_and_gradients(samples, fresh(geometry, rank=4, alpha=8.0, seed=0))
+        runtime.generate(llama, ["Warm?"], max_new_tokens=3, cache=cache)
+    assert ours.names <= HELD
+    theirs = SentenceTransformerEncoder(minilm_folder())
+    with _Recorded() as torchs:
+        theirs.encode(["Hello there"])
+    assert torchs.names & {"addmm", "linear"}
+
+
+LOADED = """
+import sys
+from pathlib import Path
+from xpert_mobile.runtime import ExecuTorchRuntime
+ExecuTorchRuntime().sentence_encoder(cache=Path(sys.argv[1])).encode(["Hello there"])
+heavy = {"torch", "torchao", "executorch.exir", "transformers", "sentence_transformers", "peft"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_an_exported_encoder_runs_without_what_exported_it(cache: Path) -> None:
+    ExecuTorchRuntime().sentence_encoder(cache=cache)
+    command = [sys.executable, "-W", "ignore", "-c", LOADED, str(cache)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "['torch']"
 
 
 PRIVATE = """

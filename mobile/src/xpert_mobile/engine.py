@@ -26,8 +26,8 @@ class Program:
 
     Parameters
     ----------
-    path
-        The program's file.
+    source
+        The program's file, or its bytes.
     threads
         Threads of the process's pool; the first program loaded decides, for the pool must not change under a loaded one.
 
@@ -37,28 +37,45 @@ class Program:
         The file is no program that this runtime can run.
     """
 
-    def __init__(self, path: Path, *, threads: int) -> None:
-        # The wheel's bindings take torch tensors; torch does nothing but hold the memory here.
+    def __init__(self, source: Path | bytes, *, threads: int) -> None:
+        # The wheel's bindings take torch tensors; torch holds the memory here and copies outputs, it computes nothing.
         import torch
-        from executorch.extension.pybindings import portable_lib
 
+        bindings = _bindings()
         self._tensor = torch.from_numpy
         with _silence():
             if not _pool:
-                portable_lib._unsafe_reset_threadpool(threads)
+                bindings._unsafe_reset_threadpool(threads)
                 _pool.append(threads)
             try:
-                self._module = portable_lib._load_for_executorch(str(path))
+                if isinstance(source, bytes):
+                    self._bytes = source  # the runtime keeps no reference of its own
+                    self._module = bindings._load_for_executorch_from_buffer(source)
+                else:
+                    self._module = bindings._load_for_executorch(str(source))
                 self._module.method_names()  # a cut file shows itself here
             except RuntimeError as error:
+                name = "The export" if isinstance(source, bytes) else f"'{source}'"
                 raise FileFormatError(
-                    f"'{path}' is no program that this runtime can run: {error}. Remove it; it is exported again."
+                    f"{name} is no program that this runtime can run: {error}. Remove it; it is exported again."
                 ) from error
 
     def run(self, method: str, inputs: Sequence[AnyArray]) -> list[AnyArray]:
         """Run a method; the outputs are copies of the caller's own."""
         outputs = self._module.run_method(method, tuple(self._tensor(np.ascontiguousarray(array)) for array in inputs))
         return [output.numpy() for output in outputs]
+
+
+def _bindings() -> Any:
+    """Import the runtime; torch has to be imported before, for its libraries."""
+    try:
+        # The public module imports the exporter and torchao first: seconds and 220 MB that no program needs.
+        from executorch.extension.pybindings import _C
+    except ImportError:
+        from executorch.extension.pybindings import portable_lib
+
+        return portable_lib
+    return _C
 
 
 @contextmanager
