@@ -66,13 +66,13 @@ def from_peft(folder: Path, geometry: Geometry, base_digest: str, *, rank: int, 
     """
     adapter = read_adapter(folder)
     shapes = shapes_of(geometry)
-    weights = {f"model.layers.{i}.{module_of(p)}.weight": shapes[p] for i in range(geometry.n_layers) for p in PROJECTIONS}
+    weights = {f"{_module(i, p)}.weight": shapes[p] for i in range(geometry.n_layers) for p in PROJECTIONS}
     check_base(adapter, base_digest, weights, name=str(folder))
     rank = max([rank, *(pair.A.shape[0] for pair in adapter.modules.values())])
     state = fresh(geometry, rank=rank, alpha=alpha, seed=seed)
     for i, layer in enumerate(state.layers):
         for j, projection in enumerate(PROJECTIONS):
-            pair = adapter.modules.get(f"model.layers.{i}.{module_of(projection)}")
+            pair = adapter.modules.get(_module(i, projection))
             if pair is not None:
                 r = pair.A.shape[0]
                 layer[2 * j][:r] = pair.A
@@ -84,13 +84,17 @@ def to_peft(state: AdapterState, folder: Path, *, base_digest: str, base_name: s
     """Write the adapter in PEFT's format, whole or not at all."""
     scale = float(state.scale[0])
     modules = {
-        f"model.layers.{i}.{module_of(projection)}": LoraPair(A=layer[2 * j], B=layer[2 * j + 1], scaling=scale)
+        _module(i, projection): LoraPair(A=layer[2 * j], B=layer[2 * j + 1], scaling=scale)
         for i, layer in enumerate(state.layers)
         for j, projection in enumerate(PROJECTIONS)
     }
     if not all(np.isfinite(pair.B).all() and np.isfinite(pair.A).all() for pair in modules.values()):
         raise TrainingError("The adapter holds NaN or infinity and is not written. Lower the learning rate.")
     write_adapter(folder, Adapter(modules=modules, config={}, base_digest=base_digest), base_name=base_name)
+
+
+def _module(layer: int, projection: str) -> str:
+    return f"model.layers.{layer}.{module_of(projection)}"
 
 
 def _fresh_pair(rng: np.random.Generator, shape: tuple[int, int], rank: int) -> tuple[Array, Array]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +11,10 @@ from torch import Tensor
 from xpert.core.errors import TrainingError
 from xpert_mobile.engine import Program
 from xpert_mobile.export_cache import Bucket
-from xpert_mobile.geometry import MASKED, PROJECTIONS, Geometry, shapes_of, weight_names
+from xpert_mobile.geometry import PROJECTIONS, Geometry, shapes_of, weight_names
 from xpert_mobile.layers import DecoderLayer, loss_and_gradient, next_token_logits
 from xpert_mobile.lowering import Method, lower
+from xpert_mobile.rotary import context_tables
 
 TOLERANCE = 2e-4
 """Largest deviation from torch, as a share of the largest value, with which an export is kept."""
@@ -45,20 +44,17 @@ def check_program(program: bytes, methods: Mapping[str, Method], references: Map
     TrainingError
         A value deviates: the program is not kept.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "program.pte"
-        path.write_bytes(program)
-        loaded = Program(path, threads=2)
-        for name, (_, inputs) in methods.items():
-            found = loaded.run(name, [value.numpy() for value in inputs])
-            for i, (ours, theirs) in enumerate(zip(found, references[name], strict=True)):
-                expected = theirs.detach().numpy()
-                error = float(np.abs(ours - expected).max() / (np.abs(expected).max() + 1e-12))
-                if not error <= TOLERANCE:
-                    raise TrainingError(
-                        f"The export of '{name}' deviates from torch by {error:.1e} in output {i}, at most {TOLERANCE:.0e} is "
-                        "allowed; it is not kept. Check the versions of torch and executorch against the lock."
-                    )
+    loaded = Program(program, threads=2)
+    for name, (_, inputs) in methods.items():
+        found = loaded.run(name, [value.numpy() for value in inputs])
+        for i, (ours, theirs) in enumerate(zip(found, references[name], strict=True)):
+            expected = theirs.detach().numpy()
+            error = float(np.abs(ours - expected).max() / (np.abs(expected).max() + 1e-12))
+            if not error <= TOLERANCE:
+                raise TrainingError(
+                    f"The export of '{name}' deviates from torch by {error:.1e} in output {i}, at most {TOLERANCE:.0e} is "
+                    "allowed; it is not kept. Check the versions of torch and executorch against the lock."
+                )
 
 
 def _training_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method], dict[str, tuple[Tensor, ...]]]:
@@ -66,7 +62,7 @@ def _training_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method], d
     random = torch.Generator().manual_seed(0)
     batch, length = bucket.batch, bucket.length
     x, dy = (torch.randn(batch, length, g.hidden, generator=random) for _ in range(2))
-    context = _context(g, length)
+    context = [torch.from_numpy(table) for table in context_tables(g, length)]
     weights, lora, scale = _example_layer(g, bucket.rank, random)
     n = len(weights)
 
@@ -112,7 +108,7 @@ def _generation_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method],
     random = torch.Generator().manual_seed(0)
     length = bucket.length
     x = torch.randn(1, length, g.hidden, generator=random)
-    mask, cos, sin = _context(g, length)
+    mask, cos, sin = (torch.from_numpy(table) for table in context_tables(g, length))
     weights, lora, scale = _example_layer(g, bucket.rank, random)
     n = len(weights)
 
@@ -152,13 +148,6 @@ def _generation_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method],
         "logits": (logits(*head),),
     }
     return methods, references
-
-
-def _context(g: Geometry, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    mask = torch.full((length, length), MASKED).triu(1)
-    angle = torch.arange(length)[:, None] * 10000.0 ** (-torch.arange(0, g.head_dim, 2) / g.head_dim)
-    angle = torch.cat([angle, angle], -1)
-    return mask, angle.cos(), angle.sin()
 
 
 def _example_layer(g: Geometry, rank: int, random: torch.Generator) -> tuple[list[Tensor], list[Tensor], Tensor]:

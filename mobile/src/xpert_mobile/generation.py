@@ -9,8 +9,8 @@ import numpy as np
 from xpert.core.errors import InputError
 from xpert_mobile.adapter_state import AdapterState
 from xpert_mobile.engine import Program
-from xpert_mobile.geometry import MASKED, Geometry
-from xpert_mobile.rotary import rotary_tables
+from xpert_mobile.geometry import Geometry
+from xpert_mobile.rotary import context_tables
 from xpert_mobile.weights import MappedBase
 
 
@@ -31,8 +31,7 @@ class Generator:
 
     def __init__(self, base: MappedBase, geometry: Geometry, program: Program, *, length: int) -> None:
         self.base, self.geometry, self.program, self.length = base, geometry, program, length
-        self.mask = np.triu(np.full((length, length), MASKED, np.float32), 1)
-        self.cos, self.sin = rotary_tables(geometry, length)
+        self.tables = context_tables(geometry, length)
 
     def answer(self, prompt: Sequence[int], state: AdapterState, *, end: int, max_new_tokens: int) -> list[int]:
         """Return the ids of the likeliest answer, its end left out.
@@ -50,8 +49,7 @@ class Generator:
         x = self.base.embedding[ids]
         caches = []
         for weights, lora in zip(self.base.layers, state.layers, strict=True):
-            context = [x, self.mask, self.cos, self.sin, state.scale]
-            x, keys, values = self.program.run("prefill", [*context, *weights, *lora])
+            x, keys, values = self.program.run("prefill", [x, *self.tables, state.scale, *weights, *lora])
             keys[:, n:], values[:, n:] = 0, 0
             caches.append((keys, values))
         h = np.ascontiguousarray(x[:, n - 1 : n])
@@ -66,11 +64,10 @@ class Generator:
         return made
 
     def _decode(self, token: int, place: int, caches: Sequence[tuple[np.ndarray, np.ndarray]], state: AdapterState) -> np.ndarray:
-        mask = np.where(np.arange(self.length) <= place, 0, MASKED).astype(np.float32)[None]
+        mask, cos, sin = (table[place : place + 1] for table in self.tables)
         at = (np.arange(self.length) == place).astype(np.float32)[:, None]
-        turn = [at, self.cos[place : place + 1], self.sin[place : place + 1]]
         h: np.ndarray = self.base.embedding[np.array([[token]])]
         for weights, lora, (keys, values) in zip(self.base.layers, state.layers, caches, strict=True):
-            h, key, value = self.program.run("decode", [h, mask, *turn, keys, values, state.scale, *weights, *lora])
+            h, key, value = self.program.run("decode", [h, mask, at, cos, sin, keys, values, state.scale, *weights, *lora])
             keys[:, place : place + 1], values[:, place : place + 1] = key, value
         return h

@@ -73,11 +73,7 @@ class DecoderLayer:
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run the layer on x (B, S, H) under an additive mask (S, S); returns y and the keys and values (B K, S, D)."""
         saved = self._attention(x, mask)
-        h = x + self.p["o_proj"](saved["o"])
-        n, _ = self._norm(h, self.norm_mlp)
-        gate = self.p["gate_proj"](n)
-        y = h + self.p["down_proj"](gate * torch.sigmoid(gate) * self.p["up_proj"](n))
-        return y, saved["k"], saved["v"]
+        return self._mlp(x + self.p["o_proj"](saved["o"])), saved["k"], saved["v"]
 
     def backward(self, x: Tensor, dy: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Return the gradient of x and those of all A and B, in the order of `PROJECTIONS`."""
@@ -85,7 +81,7 @@ class DecoderLayer:
         grads: dict[str, Sequence[Tensor]] = {}
         saved = self._attention(x, mask)
         h = x + p["o_proj"](saved["o"])
-        n, r = self._norm(h, self.norm_mlp)
+        n, r = rms_norm(h, self.norm_mlp, self.g.norm_eps)
         gate, up = p["gate_proj"](n), p["up_proj"](n)
         sigmoid = torch.sigmoid(gate)
         silu = gate * sigmoid
@@ -93,7 +89,7 @@ class DecoderLayer:
         dgate = da * up * (sigmoid + silu * (1.0 - sigmoid))
         dn, *grads["gate_proj"] = p["gate_proj"].backward(n, dgate)
         dn_up, *grads["up_proj"] = p["up_proj"].backward(n, da * silu)
-        dh = dy + self._norm_backward(h, r, self.norm_mlp, dn + dn_up)
+        dh = dy + rms_norm_backward(h, r, self.norm_mlp, dn + dn_up)
         do, *grads["o_proj"] = p["o_proj"].backward(saved["o"], dh)
         dx = dh + self._attention_backward(x, saved, do, grads)
         return (dx, *(part for name in PROJECTIONS for part in grads[name]))
@@ -105,21 +101,23 @@ class DecoderLayer:
         with zeros there; the token's own key and value (K, 1, D) are returned for the cache.
         """
         g = self.g
-        n, _ = self._norm(x, self.norm_in)
+        n, _ = rms_norm(x, self.norm_in, g.norm_eps)
         q = self._rotate(self._heads(self.p["q_proj"](n), g.n_heads)).reshape(g.n_kv_heads, self.groups, g.head_dim)
         k = self._rotate(self._heads(self.p["k_proj"](n), g.n_kv_heads)).reshape(g.n_kv_heads, 1, g.head_dim)
         v = self._heads(self.p["v_proj"](n), g.n_kv_heads).reshape(g.n_kv_heads, 1, g.head_dim)
         scores = torch.bmm(q, (keys + k * place).transpose(1, 2)) * g.head_dim**-0.5
         mixed = torch.bmm(torch.softmax(scores + mask, -1), values + v * place)
-        h = x + self.p["o_proj"](mixed.reshape(1, 1, g.n_heads * g.head_dim))
-        n, _ = self._norm(h, self.norm_mlp)
+        return self._mlp(x + self.p["o_proj"](mixed.reshape(1, 1, g.n_heads * g.head_dim))), k, v
+
+    def _mlp(self, h: Tensor) -> Tensor:
+        n, _ = rms_norm(h, self.norm_mlp, self.g.norm_eps)
         gate = self.p["gate_proj"](n)
-        return h + self.p["down_proj"](gate * torch.sigmoid(gate) * self.p["up_proj"](n)), k, v
+        return h + self.p["down_proj"](gate * torch.sigmoid(gate) * self.p["up_proj"](n))
 
     def _attention(self, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
         g = self.g
         batch, length, _ = x.shape
-        n, r = self._norm(x, self.norm_in)
+        n, r = rms_norm(x, self.norm_in, g.norm_eps)
         q = self._grouped(self._rotate(self._heads(self.p["q_proj"](n), g.n_heads)))
         k = self._rotate(self._heads(self.p["k_proj"](n), g.n_kv_heads)).reshape(-1, length, g.head_dim)
         v = self._heads(self.p["v_proj"](n), g.n_kv_heads).reshape(-1, length, g.head_dim)
@@ -141,15 +139,7 @@ class DecoderLayer:
         dn, *grads["q_proj"] = p["q_proj"].backward(saved["n"], self._joined(dq))
         dn_k, *grads["k_proj"] = p["k_proj"].backward(saved["n"], self._joined(dk))
         dn_v, *grads["v_proj"] = p["v_proj"].backward(saved["n"], self._joined(dv.view(batch, g.n_kv_heads, length, g.head_dim)))
-        return self._norm_backward(x, saved["r"], self.norm_in, dn + dn_k + dn_v)
-
-    def _norm(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        r = torch.rsqrt(row_sum(x * x) * (1.0 / self.g.hidden) + self.g.norm_eps)
-        return x * r * weight, r
-
-    def _norm_backward(self, x: Tensor, r: Tensor, weight: Tensor, dy: Tensor) -> Tensor:
-        dx = dy * weight
-        return r * (dx - x * (r * r * row_sum(dx * x) * (1.0 / self.g.hidden)))
+        return rms_norm_backward(x, saved["r"], self.norm_in, dn + dn_k + dn_v)
 
     def _heads(self, x: Tensor, n_heads: int) -> Tensor:
         """(B, S, n D) -> (B, n, S, D)."""
@@ -175,6 +165,18 @@ class DecoderLayer:
         half = self.g.head_dim // 2
         turned = dy * self.sin
         return dy * self.cos + torch.cat([turned[..., half:], -turned[..., :half]], -1)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return x over its root mean square times ``weight``, and the inverse of that root."""
+    r = torch.rsqrt(row_sum(x * x) * (1.0 / x.shape[-1]) + eps)
+    return x * r * weight, r
+
+
+def rms_norm_backward(x: Tensor, r: Tensor, weight: Tensor, dy: Tensor) -> Tensor:
+    """Return the gradient of x; r is the inverse root that `rms_norm` gave."""
+    dx = dy * weight
+    return r * (dx - x * (r * r * row_sum(dx * x) * (1.0 / x.shape[-1])))
 
 
 def row_sum(x: Tensor) -> Tensor:
@@ -204,17 +206,15 @@ def loss_and_gradient(
     target, weight
         Next token of every position, shape (B S, 1), and its weight in the loss, float of the same shape, adding up to 1.
     """
-    r = torch.rsqrt(row_sum(h * h) * (1.0 / geometry.hidden) + geometry.norm_eps)
-    n = h * r * norm
+    n, r = rms_norm(h, norm, geometry.norm_eps)
     probability = torch.softmax(linear(n.view(-1, geometry.hidden), output), -1)
     picked = torch.gather(probability, 1, target)
     loss = -(torch.log(torch.clamp(picked, min=1e-30)) * weight).sum()
     dlogits = torch.scatter_add(probability, 1, target, torch.full_like(picked, -1.0)) * weight
-    dn = torch.mm(dlogits, output).view(h.shape) * norm
-    return loss, r * (dn - h * (r * r * row_sum(dn * h) * (1.0 / geometry.hidden)))
+    return loss, rms_norm_backward(h, r, norm, torch.mm(dlogits, output).view(h.shape))
 
 
 def next_token_logits(geometry: Geometry, h: Tensor, norm: Tensor, output: Tensor) -> Tensor:
     """Return the logits (1, vocabulary) after hidden states h (1, 1, H)."""
-    r = torch.rsqrt(row_sum(h * h) * (1.0 / geometry.hidden) + geometry.norm_eps)
-    return linear((h * r * norm).view(1, geometry.hidden), output)
+    n, _ = rms_norm(h, norm, geometry.norm_eps)
+    return linear(n.view(1, geometry.hidden), output)

@@ -1,11 +1,16 @@
-"""Rotary position tables, plain and with Llama 3's scaling."""
+"""What the programs take about positions: the causal mask, and rotary tables, plain or with Llama 3's scaling."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpert_mobile.geometry import Geometry
+from xpert_mobile.geometry import MASKED, Geometry
+
+
+def context_tables(geometry: Geometry, length: int) -> list[NDArray[np.float32]]:
+    """Return what every layer takes beside its values: the causal mask (length, length), cosines and sines."""
+    return [np.triu(np.full((length, length), MASKED, np.float32), 1), *rotary_tables(geometry, length)]
 
 
 def rotary_tables(geometry: Geometry, length: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -17,8 +17,8 @@ from xpert.core.files import read_safetensors, refuse_foreign, sha256_hex, write
 from xpert.core.runtime import PersonalizeOptions, PersonalizeResult, Progress
 from xpert_mobile.adapter_state import AdapterState, to_peft
 from xpert_mobile.engine import Program
-from xpert_mobile.geometry import MASKED, Geometry
-from xpert_mobile.rotary import rotary_tables
+from xpert_mobile.geometry import Geometry
+from xpert_mobile.rotary import context_tables
 from xpert_mobile.weights import MappedBase
 
 Array = NDArray[np.float32]
@@ -55,8 +55,7 @@ class LayerwiseModel:
     def __init__(self, base: MappedBase, geometry: Geometry, program: Program, *, batch: int, length: int) -> None:
         self.base, self.geometry, self.program = base, geometry, program
         self.batch, self.length = batch, length
-        self.mask = np.triu(np.full((length, length), MASKED, np.float32), 1)
-        self.cos, self.sin = rotary_tables(geometry, length)
+        self.tables = context_tables(geometry, length)
 
     def loss(self, samples: Sequence[Sample], state: AdapterState) -> tuple[float, int]:
         """Return the mean loss over the samples' answers, in nats a token, and their number of tokens."""
@@ -69,21 +68,18 @@ class LayerwiseModel:
         inputs, grad, value, _ = self._forward(samples, state)
         gradients: list[list[Array]] = []
         for i in reversed(range(self.geometry.n_layers)):
-            out = self.program.run(
-                "backward",
-                [inputs[i], grad, self.mask, self.cos, self.sin, state.scale, *self.base.layers[i], *state.layers[i]],
-            )
+            rest = [*self.tables, state.scale, *self.base.layers[i], *state.layers[i]]
+            out = self.program.run("backward", [inputs[i], grad, *rest])
             self.base.release(i)
             grad = out[0]
             gradients.append(out[1:])
         return value, [array for layer in reversed(gradients) for array in layer]
 
     def _forward(self, samples: Sequence[Sample], state: AdapterState) -> tuple[list[Array], Array, float, int]:
-        ids, target, weight = self._batch(samples)
+        ids, target, weight = self._padded(samples)
         inputs = [self.base.embedding[ids]]
         for i, (weights, lora) in enumerate(zip(self.base.layers, state.layers, strict=True)):
-            context = [inputs[-1], self.mask, self.cos, self.sin, state.scale]
-            inputs.append(self.program.run("forward", [*context, *weights, *lora])[0])
+            inputs.append(self.program.run("forward", [inputs[-1], *self.tables, state.scale, *weights, *lora])[0])
             self.base.release(i)
         grad, value = np.zeros_like(inputs[-1]), 0.0
         for row in range(len(samples)):
@@ -93,7 +89,8 @@ class LayerwiseModel:
             value += float(loss)
         return inputs, grad, value, int(np.count_nonzero(weight))
 
-    def _batch(self, samples: Sequence[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    def _padded(self, samples: Sequence[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+        """Return ids, next tokens and their weights in the loss, which add up to 1; each of shape (batch, length)."""
         ids = np.zeros((self.batch, self.length), np.int64)
         target = np.zeros((self.batch, self.length), np.int64)
         weight = np.zeros((self.batch, self.length), np.float32)
