@@ -16,6 +16,7 @@ from xpert.models.encoders import SentenceTransformerEncoder, minilm_folder
 from xpert_mobile.adapter_state import fresh
 from xpert_mobile.engine import Program
 from xpert_mobile.export import check_program
+from xpert_mobile.export_cache import kept
 from xpert_mobile.geometry import read_geometry
 from xpert_mobile.runtime import ExecuTorchRuntime, encode_texts
 
@@ -48,6 +49,18 @@ def test_deviating_and_broken_programs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pte").write_bytes(program)
     found = Program(tmp_path / "x.pte", threads=1).run("forward", [np.ones((2, 3), np.float32)] * 2)
     np.testing.assert_allclose(found[0], 1.0)
+
+
+def test_kept_programs_that_changed_are_refused_before_the_runtime_sees_them(tmp_path: Path) -> None:
+    program = bytes(range(200))
+    path = kept("x", "y", tmp_path, lambda: program)
+    assert path.read_bytes()[:-32] == program
+    assert kept("x", "y", tmp_path, lambda: b"") == path
+    whole = path.read_bytes()
+    for broken in (b"", whole[:20], whole[:-1], whole[:50] + b"!" + whole[51:], whole + b"!"):
+        path.write_bytes(broken)
+        with pytest.raises(FileFormatError, match="has changed since it was exported"):
+            kept("x", "y", tmp_path, lambda: program)
 
 
 class _Recorded(TorchDispatchMode):

@@ -6,21 +6,23 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mobile_cases import OPTIONS, TEXTS
+from mobile_cases import OPTIONS, TEXTS, files_up_to
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from xpert.core.errors import FileFormatError, InputError, MismatchError, TrainingError
+from xpert.core.errors import FileFormatError, InputError, MismatchError, StorageError, TrainingError
 from xpert.models.digest import base_digest
 from xpert.models.prompting import answer_ids, prompt_ids
 from xpert_mobile.adapter_state import fresh, from_peft, to_peft
+from xpert_mobile.checkpoint import read_checkpoint, write_checkpoint
 from xpert_mobile.geometry import PROJECTIONS, read_geometry
 from xpert_mobile.rotary import rotary_tables
 from xpert_mobile.runtime import ExecuTorchRuntime, encode_texts
@@ -122,7 +124,7 @@ def test_finetuning_lowers_the_loss_and_peft_loads_it(base: Path, cache: Path, t
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from mobile_cases import OPTIONS, TEXTS
+from mobile_cases import OPTIONS, TEXTS, files_up_to
 from xpert_mobile.runtime import ExecuTorchRuntime
 def die(step, *_):
     if step == int(sys.argv[4]): os.kill(os.getpid(), signal.SIGKILL)
@@ -196,6 +198,44 @@ def test_foreign_and_broken_checkpoints_are_refused(llama: Path, cache: Path, tm
         RUNTIME.personalize(llama, TEXTS, tmp_path / "wild", options=wild, cache=cache)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("full_at", [8, 12])
+def test_a_run_that_met_a_full_disk_goes_on_from_its_last_checkpoint(
+    llama: Path, cache: Path, tmp_path: Path, full_at: int
+) -> None:
+    """At step 8 the checkpoint of step 10 finds no room, at step 12 the finished adapter."""
+    RUNTIME.personalize(llama, TEXTS, tmp_path / "whole", options=OPTIONS, cache=cache)
+    path, seen = tmp_path / ".cut.checkpoint.safetensors", []
+    with ExitStack() as stack:
+
+        def fill(step: int, *_: object) -> None:
+            if step == full_at:
+                seen.append(path.read_bytes())
+                stack.enter_context(files_up_to(1 << 12))
+
+        with pytest.raises(StorageError, match=r"Cannot write '.*cut.*File too large.*Free space"):
+            RUNTIME.personalize(llama, TEXTS, tmp_path / "cut", options=OPTIONS, cache=cache, progress=fill)
+    assert path.read_bytes() == seen[0]
+    assert {file.name for file in tmp_path.iterdir()} == {"whole", path.name}
+    steps: list[int] = []
+    RUNTIME.personalize(llama, TEXTS, tmp_path / "cut", options=OPTIONS, cache=cache, progress=lambda n, *_: steps.append(n))
+    assert steps[0] == (6 if full_at == 8 else 11)
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("place", [0.2, 0.6, 0.99])
+def test_a_checkpoint_with_one_changed_bit_is_refused(tmp_path: Path, place: float) -> None:
+    path = tmp_path / "c.safetensors"
+    write_checkpoint(path, {"value.0": np.ones((40, 40), np.float32)}, {"step": 5})
+    assert read_checkpoint(path)[1] == {"step": 5}
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"is broken: its digest is .* Remove it to start anew"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
@@ -203,6 +243,9 @@ def test_foreign_and_broken_checkpoints_are_refused(llama: Path, cache: Path, tm
         ({"hidden_act": "gelu"}, InputError, "hidden_act = gelu"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, InputError, "rope"),
         ({"hidden_size": "x"}, FileFormatError, "not a usable config"),
+        ({"num_attention_heads": 0}, FileFormatError, "not a usable config"),
+        ({"num_hidden_layers": 10**9}, FileFormatError, "at most 1000"),
+        ({"num_key_value_heads": 3, "rms_norm_eps": -1.0}, FileFormatError, r"4 heads cannot share 3.*rms_norm_eps is -1.0"),
     ],
 )
 def test_other_architectures_are_refused(

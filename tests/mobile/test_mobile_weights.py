@@ -1,40 +1,28 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mobile_cases import files_up_to
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from xpert.core.errors import FileFormatError, StorageError
+from xpert.core.files import ABANDONED
 from xpert_mobile import conversion
-from xpert_mobile.conversion import ABANDONED, convert
+from xpert_mobile.conversion import convert
 from xpert_mobile.geometry import read_geometry
 from xpert_mobile.mapping import MappedArrays
 from xpert_mobile.weights import MappedBase
-
-
-@contextmanager
-def files_up_to(n_bytes: int) -> Iterator[None]:
-    """Let the system itself refuse to write more to a file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_half_precision_in_several_files_becomes_one_file_of_the_same_values(qwen: Path, tmp_path: Path) -> None:
@@ -109,13 +97,13 @@ from pathlib import Path
 from xpert_mobile import conversion
 from xpert_mobile.geometry import read_geometry
 from xpert_mobile.weights import MappedBase
-whole, seen = conversion._float32, []
+whole, seen = conversion.decode, []
 def die(data, dtype):
     seen.append(len(data))
     if len(seen) == 9:
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(data, dtype)
-conversion._float32 = die
+conversion.decode = die
 MappedBase(Path(sys.argv[1]), read_geometry(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 

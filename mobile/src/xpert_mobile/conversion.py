@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,14 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from xpert.core.errors import FileFormatError
-from xpert.core.files import DTYPES, write_atomic
-from xpert_mobile.mapping import read_header
+from xpert.core.files import DTYPES, decode, read_header, write_atomic
 
 BLOCK = 1 << 20
 """Values converted at a time: the conversion holds a few times this many."""
-
-ABANDONED = 3600
-"""Seconds without a write after which an unfinished file belongs to a process that is gone."""
 
 
 class _Source(NamedTuple):
@@ -44,7 +39,7 @@ def convert(files: list[Path], path: Path) -> None:
     Raises
     ------
     FileFormatError
-        A tensor is of a type that is no number of numpy's, or a file changed while it was read.
+        A tensor is of a type that cannot be converted, or a file changed while it was read.
     StorageError
         The disk is full, or the place cannot be written to.
     """
@@ -52,23 +47,13 @@ def convert(files: list[Path], path: Path) -> None:
     write_atomic(path, _blocks(sources))
 
 
-def remove_abandoned(path: Path) -> None:
-    """Remove what processes killed while they wrote ``path`` left beside it: as large as the model, and of no use."""
-    for left in path.parent.glob(f".{path.name}.*"):
-        try:
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                left.unlink()
-        except OSError:  # another process was faster, or it stands where this one may not remove it
-            continue
-
-
 def _sources(file: Path) -> Iterator[tuple[str, _Source]]:
     start, header = read_header(file)
     for name, entry in header.items():
-        if entry["dtype"] not in (*DTYPES, "BF16"):
+        if entry["dtype"] not in DTYPES:
             raise FileFormatError(
-                f"Cannot convert '{file}': {name} is of type {entry['dtype']}, expected one of BF16, {', '.join(DTYPES)}. Give "
-                "the model in half or full precision."
+                f"Cannot convert '{file}': {name} is of type {entry['dtype']}, expected one of {', '.join(DTYPES)}. Give the "
+                "model in half or full precision."
             )
         begin, end = entry["data_offsets"]
         yield name, _Source(file, start + begin, start + end, entry["dtype"], entry["shape"])
@@ -99,17 +84,11 @@ def _converted(source: _Source) -> Iterator[bytes]:
                 if not data:
                     raise OSError(f"it ends at {place} bytes, expected {source.end}")
                 place += len(data)
-                yield _float32(data, source.dtype)
+                yield decode(data, source.dtype).astype("<f4").tobytes()
     except (OSError, ValueError) as error:
         raise FileFormatError(f"Cannot convert '{source.file}': {error}. Fetch the model again.") from error
 
 
-def _float32(data: bytes, dtype: str) -> bytes:
-    if dtype == "BF16":  # numpy lacks it: the upper half of a float32
-        return (np.frombuffer(data, "<u2").astype("<u4") << 16).tobytes()
-    return np.frombuffer(data, DTYPES[dtype]).astype("<f4").tobytes()
-
-
 def _item(dtype: str) -> int:
     """Return the bytes of a value."""
-    return 2 if dtype == "BF16" else np.dtype(DTYPES[dtype]).itemsize
+    return np.dtype(DTYPES[dtype]).itemsize

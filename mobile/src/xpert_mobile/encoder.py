@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from xpert.core.errors import FileFormatError, TrainingError
-from xpert.core.files import read_bytes, sha256_hex, write_atomic
+from xpert.core.files import read_bytes
 from xpert.models.digest import base_digest
 from xpert.models.encoders import MINILM
 from xpert_mobile.engine import Program
+from xpert_mobile.export_cache import kept
+from xpert_mobile.tokens import read_tokenizer
 
 AGREEMENT = 0.9999
 """Smallest cosine between an exported and a torch embedding with which an export is kept."""
@@ -39,20 +39,12 @@ class ExportedSentenceEncoder:
     """
 
     def __init__(self, folder: Path, *, cache: Path, label: str = MINILM, threads: int = 2) -> None:
-        limits = json.loads(read_bytes(folder / "sentence_bert_config.json"))
-        config = json.loads(read_bytes(folder / "config.json"))
-        self.name, self.dim = label, int(config["hidden_size"])
-        self.max_length = int(limits.get("max_seq_length") or config["max_position_embeddings"])
-        try:
-            self._tokenizer = Tokenizer.from_str(read_bytes(folder / "tokenizer.json").decode())
-        except Exception as error:  # the tokenizers library raises bare exceptions
-            raise FileFormatError(f"Cannot read the tokenizer of '{folder}': {error}. Install it again.") from error
+        self.name = label
+        self.dim, self.max_length = read_sizes(folder)
+        self._tokenizer = read_tokenizer(folder)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_length)
-        key = sha256_hex(f"{base_digest(folder)} {version('executorch')} {self.max_length}".encode())[:16]
-        path = Path(cache) / f"encoder-{key}.pte"
-        if not path.exists():
-            self._export(folder, path)
+        path = kept("encoder", f"{base_digest(folder)} {self.max_length}", cache, lambda: self._exported(folder))
         self._program = Program(path, threads=threads)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -66,22 +58,37 @@ class ExportedSentenceEncoder:
         unit: NDArray[np.float32] = mean / max(float(np.linalg.norm(mean)), 1e-12)
         return unit
 
-    def _export(self, folder: Path, path: Path) -> None:
+    def _exported(self, folder: Path) -> bytes:
         from xpert.models.encoders import SentenceTransformerEncoder
         from xpert_mobile.encoder_export import export_encoder
 
         program = export_encoder(folder, max_length=self.max_length)
-        staged = path.with_suffix(".unchecked")
-        write_atomic(staged, program)
-        try:
-            loaded = Program(staged, threads=2)
-            ours = np.array([self._embed(loaded, text) for text in CHECK_TEXTS])
-            worst = float((ours * SentenceTransformerEncoder(folder).encode(CHECK_TEXTS)).sum(1).min())
-            if not worst >= AGREEMENT:
-                raise TrainingError(
-                    f"The exported encoder agrees with torch to a cosine of {worst:.5f}, at least {AGREEMENT} is required; it is "
-                    "not kept. Check the versions of torch and executorch against the lock."
-                )
-            write_atomic(path, program)
-        finally:
-            staged.unlink(missing_ok=True)
+        loaded = Program(program, threads=2)
+        ours = np.array([self._embed(loaded, text) for text in CHECK_TEXTS])
+        worst = float((ours * SentenceTransformerEncoder(folder).encode(CHECK_TEXTS)).sum(1).min())
+        if not worst >= AGREEMENT:
+            raise TrainingError(
+                f"The exported encoder agrees with torch to a cosine of {worst:.5f}, at least {AGREEMENT} is required; it is "
+                "not kept. Check the versions of torch and executorch against the lock."
+            )
+        return program
+
+
+def read_sizes(folder: Path) -> tuple[int, int]:
+    """Return the width of the embeddings and the most tokens of a text.
+
+    Raises
+    ------
+    FileFormatError
+        The encoder's configs are broken, or give sizes that no encoder has.
+    """
+    try:
+        config = json.loads(read_bytes(folder / "config.json"))
+        limits = json.loads(read_bytes(folder / "sentence_bert_config.json"))
+        places = int(config["max_position_embeddings"])
+        dim, length = int(config["hidden_size"]), int(limits.get("max_seq_length") or places)
+        if dim < 1 or not 2 < length <= places:
+            raise ValueError(f"found a width of {dim} and texts of {length} tokens, expected at least 1, and 3 to {places}")
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise FileFormatError(f"Cannot read the encoder '{folder}': {error!r}. Fetch or install it again.") from error
+    return dim, length

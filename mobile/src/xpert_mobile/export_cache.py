@@ -1,16 +1,22 @@
-"""Programs by content: exported once for a geometry and sizes, then found without torch."""
+"""Programs by content: exported once for a geometry and sizes, then found, and not run when a bit of them has changed."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from xpert.core.errors import FileFormatError
 from xpert.core.files import sha256_hex, write_atomic
 from xpert_mobile.geometry import Geometry
 
-REVISION = 2
+REVISION = 3
 """Raised whenever the programs themselves change, so that kept ones are made again."""
+
+DIGEST, CHUNK = 32, 1 << 20
+"""Bytes of the digest behind a program, and those read at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +38,55 @@ class Bucket:
 
 def training_path(geometry: Geometry, *, rank: int, batch: int, length: int, cache: Path) -> Path:
     """Return the file of a training program, exporting it if it is not in ``cache``."""
-    return _kept("train", geometry, Bucket(rank=rank, batch=batch, length=length), cache)
+    bucket = Bucket(rank=rank, batch=batch, length=length)
+
+    def export() -> bytes:
+        from xpert_mobile.export import training_program  # only a program that is not there yet needs the exporter
+
+        return training_program(geometry, bucket)
+
+    return kept("train", f"{geometry.layer_key()} {bucket}", cache, export)
 
 
 def generation_path(geometry: Geometry, *, rank: int, length: int, cache: Path) -> Path:
     """Return the file of a generation program, exporting it if it is not in ``cache``."""
-    return _kept("generate", geometry, Bucket(rank=rank, batch=1, length=length), cache)
+    bucket = Bucket(rank=rank, batch=1, length=length)
+
+    def export() -> bytes:
+        from xpert_mobile.export import generation_program
+
+        return generation_program(geometry, bucket)
+
+    return kept("generate", f"{geometry.layer_key()} {bucket}", cache, export)
 
 
-def _kept(kind: str, geometry: Geometry, bucket: Bucket, cache: Path) -> Path:
-    sizes = f"{kind} {REVISION} {version('executorch')} {geometry.layer_key()} {bucket}"
-    path = Path(cache) / f"{kind}-{sha256_hex(sizes.encode())[:16]}.pte"
+def kept(kind: str, content: str, cache: Path, export: Callable[[], bytes]) -> Path:
+    """Return the file of a program, exporting it if it is not in ``cache``.
+
+    Parameters
+    ----------
+    kind, content
+        What it does, and all that it depends on; the file is named by both.
+    cache
+        Folder of the programs.
+    export
+        Makes the program.
+
+    Raises
+    ------
+    FileFormatError
+        The file has changed since it was written. The runtime would crash on it, or compute something else.
+    """
+    key = sha256_hex(f"{kind} {REVISION} {version('executorch')} {content}".encode())
+    path = Path(cache) / f"{kind}-{key[:16]}.pte"
     if not path.exists():
-        # Only a program that is not there yet needs torch and transformers.
-        from xpert_mobile.export import generation_program, training_program
-
-        export = training_program if kind == "train" else generation_program
-        write_atomic(path, export(geometry, bucket))
+        program = export()
+        write_atomic(path, program + hashlib.sha256(program).digest())  # the runtime does not look behind a program
+    with path.open("rb") as stream:
+        left, total = path.stat().st_size - DIGEST, hashlib.sha256()
+        while left > 0 and (block := stream.read(min(left, CHUNK))):
+            total.update(block)
+            left -= len(block)
+        if stream.read() != total.digest():
+            raise FileFormatError(f"The program '{path}' has changed since it was exported. Remove it; it is exported again.")
     return path

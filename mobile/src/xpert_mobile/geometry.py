@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ MASKED = -1e9
 
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 """Parameters of Llama 3's rotary scaling."""
+
+LARGEST, MOST_LAYERS = 2**31 - 1, 1000
+"""Sizes above these are no model's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +101,10 @@ def read_geometry(base: Path) -> Geometry:
             qkv_bias=bool(config.get("attention_bias", False)) or SUPPORTED.get(kind, False),
             rope=_rope(config),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         if isinstance(error, KeyError) and kind not in SUPPORTED:
             raise _unsupported(path, f"the architecture '{kind}'") from error
-        raise FileFormatError(f"'{path}' is not a usable config: {error!r}. Fetch the model again.") from error
+        raise _unusable(path, repr(error)) from error
     if kind not in SUPPORTED:
         raise _unsupported(path, f"the architecture '{kind}'")
     odd = {
@@ -112,6 +116,9 @@ def read_geometry(base: Path) -> Geometry:
     }
     if any(odd.values()):
         raise _unsupported(path, ", ".join(f"{key} = {config.get(key)}" for key, is_odd in odd.items() if is_odd))
+    problems = _misfits(geometry)
+    if problems:
+        raise _unusable(path, "; ".join(problems))
     return geometry
 
 
@@ -136,6 +143,24 @@ def shapes_of(geometry: Geometry) -> dict[str, tuple[int, int]]:
     return {**rows, **wide, "down_proj": (g.hidden, g.intermediate)}
 
 
+def _misfits(g: Geometry) -> list[str]:
+    """List the sizes that no model can have: what they would do later has no message."""
+    sizes = ("n_layers", "n_heads", "n_kv_heads", "head_dim", "hidden", "intermediate", "vocabulary", "context")
+    problems = [f"{key} is {getattr(g, key)}, expected 1 to {LARGEST}" for key in sizes if not 1 <= getattr(g, key) <= LARGEST]
+    if g.n_layers > MOST_LAYERS:
+        problems.append(f"it has {g.n_layers} layers, expected at most {MOST_LAYERS}")
+    if g.n_kv_heads > 0 and g.n_heads % g.n_kv_heads:
+        problems.append(f"{g.n_heads} heads cannot share {g.n_kv_heads} key-value heads")
+    if g.head_dim % 2:
+        problems.append(f"a head of {g.head_dim} values cannot be rotated, expected an even number")
+    rope = dict(g.rope)
+    given = {"rms_norm_eps": g.norm_eps, **rope}
+    problems += [f"{key} is {value}, expected more than 0" for key, value in given.items() if not 0 < value < math.inf]
+    if "factor" in rope and not rope["low_freq_factor"] < rope["high_freq_factor"]:
+        problems.append(f"low_freq_factor is {rope['low_freq_factor']}, expected less than {rope['high_freq_factor']}")
+    return problems
+
+
 def _rope(config: dict[str, Any]) -> tuple[tuple[str, float], ...]:
     """Read the rotary parameters, from where transformers 5 keeps them or from where older configs do."""
     given = config.get("rope_parameters") or {
@@ -147,6 +172,10 @@ def _rope(config: dict[str, Any]) -> tuple[tuple[str, float], ...]:
     if keys is None:
         return (("supported", 0.0),)
     return tuple((key, float(given[key])) for key in keys)
+
+
+def _unusable(path: Path, what: str) -> FileFormatError:
+    return FileFormatError(f"'{path}' is not a usable config: {what}. Fetch the model again.")
 
 
 def _unsupported(path: Path, what: str) -> InputError:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpert.core.errors import FileFormatError
+from xpert.core.files import read_header
 
 Array = NDArray[np.float32]
-Header = dict[str, dict[str, Any]]
 
 
 class MappedArrays:
@@ -37,18 +35,18 @@ class MappedArrays:
 
     def __init__(self, path: Path) -> None:
         start, header = read_header(path)
+        other = [f"{name} is {entry['dtype']}" for name, entry in header.items() if entry["dtype"] != "F32"]
+        if other or not header:
+            raise FileFormatError(
+                f"Cannot map '{path}': {', '.join(other[:4]) or 'it holds no tensors'}, expected F32. Remove it, and fetch or "
+                "make it again."
+            )
+        with path.open("rb") as stream:
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         self.arrays: dict[str, Array] = {}
-        try:
-            with path.open("rb") as stream:
-                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
-            for name, entry in header.items():
-                if entry["dtype"] != "F32":
-                    raise ValueError(f"{name} is {entry['dtype']}, not F32")
-                begin, end = entry["data_offsets"]
-                flat = np.frombuffer(self._map, np.float32, (end - begin) // 4, start + begin)
-                self.arrays[name] = flat.reshape(entry["shape"])
-        except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
-            raise _broken(path, error) from error
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            self.arrays[name] = np.frombuffer(self._map, np.float32, (end - begin) // 4, start + begin).reshape(entry["shape"])
         self._address = np.frombuffer(self._map, np.uint8).ctypes.data
 
     def release(self, array: Array) -> None:
@@ -60,29 +58,3 @@ class MappedArrays:
         length = (begin + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
         if length > 0:
             self._map.madvise(mmap.MADV_DONTNEED, first, length)
-
-
-def read_header(path: Path) -> tuple[int, Header]:
-    """Return where the data of a safetensors file begin, and name -> type, shape and offsets from there.
-
-    Raises
-    ------
-    FileFormatError
-        The header is cut or broken. That it fits the data is for `xpert.models.digest.tensor_digests` to check.
-    """
-    try:
-        with path.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            if size > path.stat().st_size:
-                raise ValueError(f"its header of {size} bytes is longer than the file")
-            header = json.loads(stream.read(size))
-        header.pop("__metadata__", None)
-        if not all(isinstance(entry, dict) for entry in header.values()):
-            raise ValueError("its header does not describe tensors")
-    except (ValueError, AttributeError, RecursionError, OSError) as error:
-        raise _broken(path, error) from error
-    return 8 + size, header
-
-
-def _broken(path: Path, error: Exception) -> FileFormatError:
-    return FileFormatError(f"'{path}' is not a whole safetensors file: {error}. Remove it, and fetch or convert it again.")

@@ -112,7 +112,7 @@ class ExecuTorchRuntime:
 
         folder = resolve(base)
         geometry = read_geometry(folder)
-        tokens = ChatTokenizer(folder)
+        tokens = ChatTokenizer(folder, n_tokens=geometry.vocabulary)
         ids = [tokens.prompt_ids(prompt) for prompt in prompts]
         if not ids:
             return []
@@ -142,7 +142,7 @@ def encode_texts(folder: Path, texts: Sequence[PersonalText], geometry: Geometry
     """
     if not texts:
         raise InputError("There are no texts to fine-tune on. Give at least one, better 20 or more.")
-    tokens = ChatTokenizer(folder)
+    tokens = ChatTokenizer(folder, n_tokens=geometry.vocabulary)
     limit = min(MAX_LENGTH, geometry.context)
     samples = []
     for i, text in enumerate(texts, 1):

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpert.core.errors import FileFormatError, InputError, TrainingError
-from xpert.core.files import read_safetensors, refuse_foreign, sha256_hex, write_safetensors
+from xpert.core.errors import InputError, TrainingError
+from xpert.core.files import refuse_foreign, remove_abandoned, sha256_hex
 from xpert.core.runtime import PersonalizeOptions, PersonalizeResult, Progress
 from xpert_mobile.adapter_state import AdapterState, to_peft
+from xpert_mobile.checkpoint import read_checkpoint, write_checkpoint
 from xpert_mobile.engine import Program
 from xpert_mobile.geometry import Geometry
 from xpert_mobile.rotary import context_tables
@@ -146,7 +147,12 @@ class Trainer:
         ------
         TrainingError
             The loss became NaN, or the checkpoint belongs to another run.
+        FileFormatError
+            The checkpoint is broken.
+        StorageError
+            The disk is full; the checkpoint before stays, and the run goes on from it when it is started again.
         """
+        remove_abandoned(self.checkpoint)
         self._resume()
         begin = monotonic() - self.seconds
         if self.step == 0:
@@ -225,28 +231,24 @@ class Trainer:
             "held_out": self.history,
             "best_loss": repr(self.best_loss),
         }
-        write_safetensors(self.checkpoint, arrays, {"xpert": json.dumps(numbers)})
+        write_checkpoint(self.checkpoint, arrays, numbers)
 
     def _resume(self) -> None:
         if not self.checkpoint.exists():
             return
-        arrays, metadata = read_safetensors(self.checkpoint)
-        try:
-            numbers = json.loads(metadata["xpert"])
-            if numbers["identity"] != self.identity:
-                raise TrainingError(
-                    f"The checkpoint '{self.checkpoint}' belongs to a run with other texts, settings or models. Remove it to "
-                    "start anew, or give the same again to go on."
-                )
-            for i, (value, best) in enumerate(zip(self.state.flat(), self.best.flat(), strict=True)):
-                value[...], best[...] = arrays[f"value.{i}"], arrays[f"best.{i}"]
-                for k in (0, 1):
-                    self.moments[i][k][...] = arrays[f"moment.{k}.{i}"]
-            self.step, self.stale, self.losses = int(numbers["step"]), int(numbers["stale"]), list(numbers["losses"])
-            self.history = [(int(step), float(loss)) for step, loss in numbers["held_out"]]
-            self.best_loss, self.seconds = float(numbers["best_loss"]), float(numbers["seconds"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise FileFormatError(f"The checkpoint '{self.checkpoint}' is broken: {error!r}. Remove it to start anew.") from error
+        arrays, numbers = read_checkpoint(self.checkpoint)
+        if numbers["identity"] != self.identity:
+            raise TrainingError(
+                f"The checkpoint '{self.checkpoint}' belongs to a run with other texts, settings or models. Remove it to "
+                "start anew, or give the same again to go on."
+            )
+        for i, (value, best) in enumerate(zip(self.state.flat(), self.best.flat(), strict=True)):
+            value[...], best[...] = arrays[f"value.{i}"], arrays[f"best.{i}"]
+            for k in (0, 1):
+                self.moments[i][k][...] = arrays[f"moment.{k}.{i}"]
+        self.step, self.stale, self.losses = numbers["step"], numbers["stale"], numbers["losses"]
+        self.history = [(step, loss) for step, loss in numbers["held_out"]]
+        self.best_loss, self.seconds = float(numbers["best_loss"]), numbers["seconds"]
 
 
 def split(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[list[Sample], list[Sample]]:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpert.core.errors import FileFormatError
+from xpert.core.files import read_header, remove_abandoned
 from xpert.models.digest import base_digest, weight_files
-from xpert_mobile.conversion import convert, remove_abandoned
+from xpert_mobile.conversion import convert
 from xpert_mobile.geometry import Geometry, shapes_of, weight_names
-from xpert_mobile.mapping import MappedArrays, read_header
+from xpert_mobile.mapping import MappedArrays
 
 Array = NDArray[np.float32]
 

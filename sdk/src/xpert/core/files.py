@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, deserialize
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save as dump_tensors
 
 from xpert.core.errors import FileFormatError, InputError, NotFoundError, StorageError, UnsafeFileError
@@ -23,10 +25,14 @@ Tensors = dict[str, np.ndarray[Any, np.dtype[Any]]]
 OURS = ("adapter_config.json", "config.json", "state.json")
 """Files that mark a folder as a model, an adapter or a checkpoint, which may be replaced by the next one."""
 
+ABANDONED = 3600
+"""Seconds without a write after which an unfinished file belongs to a process that is gone."""
+
 DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
     "F16": "<f2",
+    "BF16": "<u2",  # numpy lacks it: the upper half of a float32
     "I64": "<i8",
     "I32": "<i4",
     "I16": "<i2",
@@ -102,6 +108,16 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
         if isinstance(error, OSError):
             raise _storage(path, error) from error
         raise
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what processes killed while `write_atomic` wrote ``path`` left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):  # as tempfile names them
+        try:
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
+        except OSError:  # another process was faster, or it stands where this one may not remove it
+            continue
 
 
 @contextmanager
@@ -268,7 +284,8 @@ def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     data = read_bytes(path)
     refuse_pickle(path, data[:4])
     try:
-        tensors: Tensors = {name: _array(entry) for name, entry in deserialize(data)}  # type: ignore[no-untyped-call]
+        entries = deserialize(data)  # type: ignore[no-untyped-call]
+        tensors: Tensors = {name: decode(e["data"], e["dtype"]).reshape(e["shape"]).copy() for name, e in entries}
         size = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + size].decode()).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -278,13 +295,41 @@ def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     return tensors, {str(key): str(value) for key, value in metadata.items()}
 
 
-def _array(entry: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[Any]]:
-    """Turn one raw entry into an array; bfloat16, which numpy lacks, becomes float32 without loss."""
-    kind = entry["dtype"]
-    if kind == "BF16":
-        wide = np.frombuffer(entry["data"], "<u2").astype("<u4") << 16
-        return wide.view("<f4").reshape(entry["shape"])
-    return np.frombuffer(entry["data"], DTYPES[kind]).reshape(entry["shape"]).copy()
+def read_header(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Read what a safetensors file says about its tensors, and check that the file is as long as that.
+
+    Returns
+    -------
+    tuple
+        Where the data begin, and name -> ``dtype``, ``shape`` and ``data_offsets``, which count from there.
+
+    Raises
+    ------
+    UnsafeFileError
+        It is a pickled checkpoint.
+    FileFormatError
+        It is truncated or not safetensors.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            refuse_pickle(path, head)
+            with safe_open(path, framework="numpy"):
+                pass  # the library checks header, offsets and length against each other
+            size = int.from_bytes(head, "little")
+            header = json.loads(stream.read(size))
+    except (SafetensorError, ValueError, OSError) as error:
+        raise FileFormatError(
+            f"'{path}' is not a whole safetensors file: {error}. Was it cut? Remove it, and fetch or make it again."
+        ) from error
+    header.pop("__metadata__", None)
+    return 8 + size, header
+
+
+def decode(data: bytes, dtype: str) -> np.ndarray[Any, np.dtype[Any]]:
+    """Turn a tensor's bytes into values of a type in `DTYPES`; bfloat16 becomes float32 without loss."""
+    values = np.frombuffer(data, DTYPES[dtype])
+    return (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else values
 
 
 def _umask() -> int:

@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from safetensors import SafetensorError, safe_open
-
 from xpert.core.errors import FileFormatError, NotFoundError, UnsafeFileError
-from xpert.core.files import read_bytes, refuse_pickle, sha256_hex
+from xpert.core.files import read_bytes, read_header, sha256_hex
 
 # What a library version or a loader adds to a config without changing the model.
 VOLATILE = frozenset({"transformers_version", "torch_dtype", "dtype", "_name_or_path", "use_cache", "architectures"})
@@ -87,18 +85,9 @@ def tensor_digests(path: Path) -> dict[str, str]:
     FileFormatError
         The file is truncated or not safetensors.
     """
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(8)
-            refuse_pickle(path, head)
-            with safe_open(path, framework="numpy"):
-                pass  # the library checks header, offsets and length against each other
-            size = int.from_bytes(head, "little")
-            header = json.loads(stream.read(size))
-            header.pop("__metadata__", None)
-            return {name: _tensor(stream, 8 + size, entry) for name, entry in header.items()}
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
-        raise FileFormatError(f"'{path}' is not a whole safetensors file: {error}. Was it cut? Fetch it again.") from error
+    start, header = read_header(path)
+    with path.open("rb") as stream:
+        return {name: _tensor(stream, start, entry) for name, entry in header.items()}
 
 
 def _tensor(stream: BinaryIO, start: int, entry: dict[str, Any]) -> str:
