@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xpert.core.errors import FileFormatError
-from xpert.core.files import DTYPES, decode, read_header, write_atomic
+from xpert.core.files import DTYPES, decode, tensor_layout, write_atomic
 
 BLOCK = 1 << 20
 """Values converted at a time: the conversion holds a few times this many."""
@@ -48,7 +48,7 @@ def convert(files: list[Path], path: Path) -> None:
 
 
 def _sources(file: Path) -> Iterator[tuple[str, _Source]]:
-    start, header = read_header(file)
+    start, header = tensor_layout(file)
     for name, entry in header.items():
         if entry["dtype"] not in DTYPES:
             raise FileFormatError(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpert.core.errors import FileFormatError
-from xpert.core.files import read_header
+from xpert.core.files import tensor_layout
 
 Array = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ class MappedArrays:
     """
 
     def __init__(self, path: Path) -> None:
-        start, header = read_header(path)
+        start, header = tensor_layout(path)
         other = [f"{name} is {entry['dtype']}" for name, entry in header.items() if entry["dtype"] != "F32"]
         if other or not header:
             raise FileFormatError(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpert.core.errors import FileFormatError
-from xpert.core.files import read_header, remove_abandoned
+from xpert.core.files import remove_abandoned, tensor_layout
 from xpert.models.digest import base_digest, weight_files
 from xpert_mobile.conversion import convert
 from xpert_mobile.geometry import Geometry, shapes_of, weight_names
@@ -107,5 +107,5 @@ def _shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
 
 
 def _all_float32(path: Path) -> bool:
-    start, header = read_header(path)
+    start, header = tensor_layout(path)
     return start % 4 == 0 and all(entry["dtype"] == "F32" for entry in header.values())

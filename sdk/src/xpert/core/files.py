@@ -295,7 +295,7 @@ def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     return tensors, {str(key): str(value) for key, value in metadata.items()}
 
 
-def read_header(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+def tensor_layout(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
     """Read what a safetensors file says about its tensors, and check that the file is as long as that.
 
     Returns

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from xpert.core.errors import FileFormatError, NotFoundError, UnsafeFileError
-from xpert.core.files import read_bytes, read_header, sha256_hex
+from xpert.core.files import read_bytes, sha256_hex, tensor_layout
 
 # What a library version or a loader adds to a config without changing the model.
 VOLATILE = frozenset({"transformers_version", "torch_dtype", "dtype", "_name_or_path", "use_cache", "architectures"})
@@ -85,7 +85,7 @@ def tensor_digests(path: Path) -> dict[str, str]:
     FileFormatError
         The file is truncated or not safetensors.
     """
-    start, header = read_header(path)
+    start, header = tensor_layout(path)
     with path.open("rb") as stream:
         return {name: _tensor(stream, start, entry) for name, entry in header.items()}
 
