@@ -16,7 +16,8 @@ from xpert.core.errors import StorageError, XpertError
 HELP = """Explainable personalized tuning: choose the nearest personal LLM by coefficients, fine-tune that one.
 
 Exit status: 0 done, 2 wrong usage, 3 bad input, 4 bad or unsafe file, 5 parts that do not belong together, 6 not found,
-7 an optional part is not installed, 8 disk, 9 training, 130 interrupted. An abstention is an answer, not an error."""
+7 an optional part is not installed, 8 disk or server, 9 training, 10 another writer was first, 130 interrupted.
+An abstention is an answer, not an error."""
 
 INTERRUPTED = 130
 

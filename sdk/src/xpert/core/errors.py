@@ -7,8 +7,9 @@
     ├── MismatchError         mismatch           exit 5   parts made for different bases, spaces or encoders
     ├── NotFoundError         not_found          exit 6   a path, model or entry that is not there
     ├── MissingExtraError     missing_extra      exit 7   an optional part of the installation is needed
-    ├── StorageError          storage            exit 8   disk full, no permission: nothing half-written stays
-    └── TrainingError         training           exit 9   a run that diverged or whose checkpoint does not fit
+    ├── StorageError          storage            exit 8   disk full, no permission, no server: nothing half-written stays
+    ├── TrainingError         training           exit 9   a run that diverged or whose checkpoint does not fit
+    └── ConflictError         conflict           exit 10  another writer was first: read again and decide again
 
 The code is stable; the wording is free. A message says what failed, what was found against what was expected, and
 what to do.
@@ -110,3 +111,10 @@ class TrainingError(XpertError):
 
     code = "training"
     exit_code = 9
+
+
+class ConflictError(XpertError):
+    """A conditional write that came second: what it was decided on has changed; nothing was written."""
+
+    code = "conflict"
+    exit_code = 10

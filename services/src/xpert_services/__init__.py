@@ -1,0 +1,1 @@
+"""XPerT's server side."""
