@@ -9,7 +9,10 @@
     ├── MissingExtraError     missing_extra      exit 7   an optional part of the installation is needed
     ├── StorageError          storage            exit 8   disk full, no permission, no server: nothing half-written stays
     ├── TrainingError         training           exit 9   a run that diverged or whose checkpoint does not fit
-    └── ConflictError         conflict           exit 10  another writer was first: read again and decide again
+    ├── ConflictError         conflict           exit 10  another writer was first: read again and decide again
+    ├── AccessError           access             exit 11  the server wants a token, or another one
+    ├── TooLargeError         too_large          exit 12  more than a limit allows
+    └── UnavailableError      unavailable        exit 13  the server cannot be reached or is busy: try again later
 
 The code is stable; the wording is free. A message says what failed, what was found against what was expected, and
 what to do.
@@ -118,3 +121,24 @@ class ConflictError(XpertError):
 
     code = "conflict"
     exit_code = 10
+
+
+class AccessError(XpertError):
+    """The server wants a token, or one that may do more."""
+
+    code = "access"
+    exit_code = 11
+
+
+class TooLargeError(XpertError):
+    """A body or file beyond what the server takes."""
+
+    code = "too_large"
+    exit_code = 12
+
+
+class UnavailableError(XpertError):
+    """The server cannot be reached, is busy, or limits how often one may ask: the same call may succeed later."""
+
+    code = "unavailable"
+    exit_code = 13

@@ -1,0 +1,236 @@
+"""Bodies of requests (``…Draft``) and answers: requests refuse unknown fields, answers may grow."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$", examples=["formal-en"])]
+"""Names of pLLMs, bases and tokens: small letters, digits, dots, dashes and underscores, as Kubernetes takes them."""
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 as 64 hexadecimal digits."""
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+Scope = Literal["read", "publish", "admin"]
+"""What a token may do; each includes the ones before it."""
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class Draft(BaseModel):
+    """Body of a request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """Body of an answer."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+Item = TypeVar("Item")
+
+
+class Page(Answer, Generic[Item]):
+    """One page of a list; ``next`` is the ``after`` of the following one, None at the end."""
+
+    items: list[Item]
+    next: str | None = None
+
+
+class Version(Answer):
+    """What the server is."""
+
+    version: str
+    api: Literal["v1"] = "v1"
+
+
+class BaseDraft(Draft):
+    """A base model to register: ``source`` is what the server loads it by (a folder there, starter:base or a hub name)."""
+
+    name: Name
+    source: str = Field(min_length=1, max_length=300)
+
+
+class Base(Answer):
+    """A base model."""
+
+    name: Name
+    source: str
+    digest: Digest
+    created: datetime
+
+
+class SpaceDraft(Draft):
+    """A style space to register: the artifact must have been uploaded."""
+
+    artifact: Digest
+
+
+class Space(Answer):
+    """A style space: immutable, known by the digest of its content."""
+
+    digest: Digest
+    artifact: Digest
+    name: str
+    version: int
+    encoder: str
+    words: list[str]
+    created: datetime
+
+
+class UploadDraft(Draft):
+    """Bytes that a client wants to send."""
+
+    digest: Digest
+    size: int = Field(ge=0)
+    kind: Literal["adapter", "space", "probes", "answers", "entry"] = "adapter"
+
+
+class ArtifactUpload(Answer):
+    """Where to PUT the bytes, with which headers; nothing needs to be sent where they are ``present``."""
+
+    digest: Digest
+    present: bool
+    url: str | None = None
+    headers: dict[str, str] = {}
+    expires: datetime | None = None
+
+
+class PllmDraft(Draft):
+    """A pLLM to register: an uploaded adapter in PEFT's format, file name -> digest."""
+
+    name: Name
+    base: Name
+    files: dict[FileName, Digest] = Field(min_length=1, max_length=16)
+
+
+class WordBody(Answer):
+    """One word of an explanation, as `xpert.core.explanation.WordCoefficient`."""
+
+    word: str
+    coefficient: float
+    lower: float
+    upper: float
+    held_up: bool
+
+
+class ExplanationBody(Answer):
+    """The explanation of a pLLM in one style space, strongest words first."""
+
+    space: Digest
+    words: list[WordBody]
+    strength: float
+    residual_share: float
+    n_probes: int
+
+
+class Pllm(Answer):
+    """A pLLM.
+
+    ``quarantined`` says why its adapter was refused; it then is in no catalogue and cannot be downloaded. ``job`` is the
+    job that explains it, ``explanation`` what came of it.
+    """
+
+    name: Name
+    base: Name
+    base_digest: Digest
+    adapter_digest: str
+    adapter_bytes: int
+    files: dict[str, Digest]
+    created: datetime
+    job: str | None = None
+    explanation: ExplanationBody | None = None
+    quarantined: str | None = None
+    merged_from: list[MergeSource] = []
+
+
+class ExplanationDraft(Draft):
+    """pLLMs to explain: all of the base's where none is named."""
+
+    base: Name
+    pllms: list[Name] = Field(default=[], max_length=1000)
+    space: Digest | None = None
+
+
+class MergeSource(Draft):
+    """One source of a merge."""
+
+    pllm: Name
+    weight: float = Field(ge=-4, le=4)
+
+
+class MergeDraft(Draft):
+    """A merge of pLLMs of one base into a new one, exact or truncated to ``rank``."""
+
+    name: Name
+    base: Name
+    sources: list[MergeSource] = Field(min_length=1, max_length=8)
+    rank: int | None = Field(default=None, ge=1, le=1024)
+
+
+class CatalogueInfo(Answer):
+    """What the catalogue of a base is at the moment; ``version`` is also its ETag."""
+
+    base: Name
+    base_digest: Digest
+    space: Digest
+    version: str
+    n_pllms: int
+    n_bytes: int
+    pllms: list[str]
+
+
+class Job(Answer):
+    """Long work: idempotent by content, so that asking twice is one job."""
+
+    id: str
+    kind: Literal["explain", "merge"]
+    state: JobState
+    done: int = 0
+    total: int = 0
+    attempts: int = 0
+    subject: str
+    result: dict[str, str] = {}
+    error: str | None = None
+    code: str | None = None
+    created: datetime
+    updated: datetime
+
+
+class TokenDraft(Draft):
+    """A token to make; None: it does not expire."""
+
+    name: Name
+    scope: Scope = "read"
+    days: int | None = Field(default=None, ge=1, le=3650)
+
+
+class Token(Answer):
+    """A token; ``secret`` stands in the answer to its making alone."""
+
+    id: str
+    name: Name
+    scope: Scope
+    created: datetime
+    expires: datetime | None = None
+    secret: str | None = None
+
+
+class AuditEntry(Answer):
+    """One write: who, what, when, and how it ended."""
+
+    at: datetime
+    token: str
+    method: str
+    path: str
+    status: int
+    request_id: str
+
+
+Pllm.model_rebuild()
