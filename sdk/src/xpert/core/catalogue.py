@@ -214,7 +214,7 @@ class Catalogue:
             "words": list(self.words),
             "n_probes": self.candidates.n_probes,
         }
-        header["digest"] = _digest(header, {**each, **shared})
+        header["digest"] = compact_digest(header, {**each, **shared})
         write_safetensors(path, {**each, **shared}, {"xpert": json.dumps(header, sort_keys=True)})
         return size
 
@@ -251,7 +251,8 @@ def _encode(catalogue: Catalogue) -> dict[str, NDArray[np.generic]]:
     return {"coefficients": np.clip(steps, -127, 127).astype(np.int8), "scale": scale, **columns}
 
 
-def _digest(header: Mapping[str, object], arrays: Mapping[str, NDArray[np.generic]]) -> str:
+def compact_digest(header: Mapping[str, object], arrays: Mapping[str, NDArray[np.generic]]) -> str:
+    """Return the digest of a compact catalogue: of its header, but for the digest there, and of its arrays."""
     parts = [json.dumps({key: value for key, value in header.items() if key != "digest"}, sort_keys=True).encode()]
     parts += [name.encode() + np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays)]
     return sha256_hex(b"".join(sha256_hex(part).encode() for part in parts))
@@ -267,7 +268,7 @@ def load_compact(path: Path) -> Candidates:
     """
     arrays, metadata = read_safetensors(path)
     header = read_header(path, metadata, kind=COMPACT_FORMAT, max_version=FORMAT_VERSION)
-    if header.get("digest") != _digest(header, arrays):
+    if header.get("digest") != compact_digest(header, arrays):
         raise FileFormatError(f"'{path}' was changed after it was written: its digest does not fit. Fetch or export it again.")
     try:
         words = header["words"]
