@@ -125,6 +125,21 @@ def answer_probes(
     return {name: [text or "" for text in row] for name, row in answers.items()}
 
 
+def answers_key(
+    base: BaseModel, adapter: Adapter | None, probes: Sequence[str], *, settings: GenerationSettings | None = None
+) -> str:
+    """Return the name, without ``.json``, of the answers' file in a cache; empty for an adapter that is not stored yet.
+
+    Parameters
+    ----------
+    base, adapter
+        Whose answers; no adapter: the base's own.
+    probes, settings
+        As of `answer_probes`.
+    """
+    return _key(base, adapter, [prompt_ids(base.tokenizer, probe) for probe in probes], settings or GenerationSettings())
+
+
 @torch.inference_mode()
 def _generate(
     base: BaseModel,
