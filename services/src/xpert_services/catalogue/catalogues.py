@@ -1,0 +1,194 @@
+"""The catalogues of a store: one of each base in each style space."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from xpert.core.catalogue import Catalogue
+from xpert.core.delta import export_delta
+from xpert.core.errors import NotFoundError
+from xpert.core.explanation import Explanation
+from xpert.core.files import sha256_hex
+from xpert.wire import CatalogueInfo
+from xpert_services.registry import Bases, Pllms
+from xpert_services.store import Draft, Record, Store
+
+COLLECTION = "catalogues"
+N_VERSIONS = 32
+"""How many changes back a delta reaches."""
+
+MOST_IDS = 100_000
+"""Removed rows that the history may name in all: a record is a small object."""
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """A catalogue at one version.
+
+    Attributes
+    ----------
+    info
+        What it is.
+    compact
+        Its compact form.
+    history
+        Versions, oldest first: what each changed against the one before.
+    """
+
+    info: CatalogueInfo
+    compact: bytes = field(repr=False)
+    history: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+    @cached_property
+    def _deltas(self) -> dict[str, bytes]:
+        return {}
+
+    def delta(self, since: str) -> bytes | None:
+        """Return what changed since a version; None where that is too long ago."""
+        if since not in self._deltas:
+            versions = [str(change["version"]) for change in self.history]
+            if since not in versions:
+                return None
+            later = self.history[versions.index(since) + 1 :]
+            names = {name for change in later for name in change["changed"]}
+            changed = [row for row, name in enumerate(self.info.pllms) if name in names]
+            self._deltas[since] = self._export(changed, {row for change in later for row in change["removed"]})
+        return self._deltas[since]
+
+    def _export(self, changed: Sequence[int], removed: Iterable[str]) -> bytes:
+        with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
+            full, out = Path(folder) / "full.safetensors", Path(folder) / "delta.safetensors"
+            full.write_bytes(self.compact)
+            export_delta(full, out, changed=changed, removed=removed)
+            return out.read_bytes()
+
+
+class Catalogues:
+    """Builds catalogues when pLLMs changed, and serves them from memory.
+
+    Parameters
+    ----------
+    store
+        Where the entries and the catalogues' records are.
+    bases, pllms
+        What is registered.
+    """
+
+    def __init__(self, store: Store, bases: Bases, pllms: Pllms) -> None:
+        self._store, self._bases, self._pllms = store, bases, pllms
+        self._built: dict[tuple[str, str], tuple[str, Built]] = {}
+        self._entries: dict[str, Explanation] = {}
+        self._lock = threading.Lock()
+
+    def refresh(self, base: str, space: str) -> None:
+        """Make the catalogue's record say what the pLLMs' records say; nothing is written where it does already.
+
+        Whoever changed a pLLM calls this afterwards. The record is read before the pLLMs and written under a condition, so
+        that of two callers at a time the one that saw less begins again.
+        """
+
+        def decide(record: Record | None) -> Draft:
+            return self._next(base, space, record, dict(self._pllms.entries(base, space)))
+
+        name = _name(base, space)
+        found = self._record(name)
+        if found is None or dict(found.artifacts) != dict(self._pllms.entries(base, space)):
+            self._store.records.update(COLLECTION, name, decide)
+
+    def refresh_all(self) -> None:
+        """Bring every catalogue up to date: what was left undone by a process that ended between a change and `refresh`."""
+        known = {(str(record.value["base"]), str(record.value["space"])) for record in self._store.records.list(COLLECTION)}
+        for base, space in sorted(known):
+            self.refresh(base, space)
+
+    def spaces(self, base: str) -> list[str]:
+        """List the style spaces in which a base has a catalogue."""
+        return [str(record.value["space"]) for record in self._store.records.list(COLLECTION) if record.value["base"] == base]
+
+    def get(self, base: str, space: str) -> Built:
+        """Return the catalogue of a base in a style space.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such base, or none of its pLLMs is explained in that space.
+        """
+        record = self._record(_name(base, space))
+        if record is None or not record.artifacts:
+            self._bases.get(base)
+            raise NotFoundError(f"No pLLM of '{base}' is explained yet. Register one and wait for its job.")
+        key = (base, space)
+        held = self._built.get(key)
+        if held and held[0] == record.etag:
+            return held[1]
+        with self._lock:
+            held = self._built.get(key)
+            if held is None or held[0] != record.etag:
+                held = record.etag, self._build(record)
+                self._built[key] = held
+        return held[1]
+
+    def _next(self, base: str, space: str, record: Record | None, entries: Mapping[str, str]) -> Draft:
+        old = dict(record.artifacts) if record else {}
+        before: Mapping[str, str] = record.value["rows"] if record else {}
+        with self._lock:
+            rows = {name: before[name] if old.get(name) == entry else _row(self._entry(entry)) for name, entry in entries.items()}
+        change = {
+            "version": sha256_hex(json.dumps([self._bases.get(base).digest, space, sorted(entries.items())]).encode()),
+            "changed": sorted(name for name, entry in entries.items() if old.get(name) != entry),
+            "removed": sorted(set(before.values()) - set(rows.values())),
+        }
+        history = [*(record.value["history"] if record else []), change][-N_VERSIONS:]
+        while sum(len(each["removed"]) + len(each["changed"]) for each in history[1:]) > MOST_IDS:
+            history = history[1:]
+        return Draft({"base": base, "space": space, "rows": rows, "history": history}, entries)
+
+    def _build(self, record: Record) -> Built:
+        entries = {name: self._entry(digest) for name, digest in record.artifacts.items()}
+        catalogue = Catalogue.of(entries.values())
+        with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
+            path = Path(folder) / "catalogue.xcat.safetensors"
+            catalogue.export_compact(path)
+            data = path.read_bytes()
+        for digest in set(self._entries) - set(record.artifacts.values()):
+            if self._entries[digest].base_digest == catalogue.base_digest:
+                del self._entries[digest]
+        info = CatalogueInfo(
+            base=str(record.value["base"]),
+            base_digest=catalogue.base_digest,
+            space=catalogue.space_digest,
+            version=str(record.value["history"][-1]["version"]),
+            n_pllms=len(entries),
+            n_bytes=len(data),
+            pllms=[entry.name for entry in catalogue.entries],
+        )
+        return Built(info, data, tuple(record.value["history"]))
+
+    def _entry(self, digest: str) -> Explanation:
+        """Read an entry; it is kept for the next build."""
+        if digest not in self._entries:
+            with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
+                self._entries[digest] = Explanation.load(self._store.artifacts.download(digest, Path(folder) / "entry.json"))
+        return self._entries[digest]
+
+    def _record(self, name: str) -> Record | None:
+        try:
+            return self._store.records.get(COLLECTION, name)
+        except NotFoundError:
+            return None
+
+
+def _name(base: str, space: str) -> str:
+    return f"{base}.{space}"
+
+
+def _row(entry: Explanation) -> str:
+    """Return how the compact form names a pLLM: the first bytes of its adapter's digest."""
+    return entry.adapter_digest[:16]

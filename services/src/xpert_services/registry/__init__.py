@@ -1,0 +1,8 @@
+"""What is registered: base models, style spaces and pLLMs."""
+
+from xpert_services.registry.bases import Bases
+from xpert_services.registry.pllms import Explained, Pllms, check_files
+from xpert_services.registry.quarantine import Quarantine
+from xpert_services.registry.spaces import Spaces
+
+__all__ = ["Bases", "Explained", "Pllms", "Quarantine", "Spaces", "check_files"]
