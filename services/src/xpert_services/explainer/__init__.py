@@ -1,0 +1,1 @@
+"""Explaining pLLMs in words: what is asked, and the handler that does it."""
