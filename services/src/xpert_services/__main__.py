@@ -1,0 +1,78 @@
+"""`python -m xpert_services --store FOLDER`: the embedded server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from xpert.core.errors import XpertError
+from xpert_services.api import Limits
+from xpert_services.local import Site, serve
+from xpert_services.services import Settings
+
+ADMIN = "XPERT_ADMIN_TOKEN"
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        told = getattr(record, "told", None) or {"message": record.getMessage()}
+        line = {"at": datetime.fromtimestamp(record.created, UTC).isoformat(), "level": record.levelname, **told}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def parse(arguments: list[str] | None = None) -> Site:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m xpert_services",
+        description="Serve the API with one worker, over a folder or an S3 bucket.",
+        epilog=f"{ADMIN} gives an administrator's token; without, the first start makes one and shows it.",
+    )
+    parser.add_argument("--store", required=True, help="folder, or s3://BUCKET[/PREFIX][?endpoint=...]")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8400, help="0 takes a free one")
+    parser.add_argument("--models", action="append", type=Path, default=[], help="folder below which bases may be given by path")
+    parser.add_argument("--public-url", help="what addresses begin with behind a proxy")
+    parser.add_argument("--certificate", type=Path, help="file with the TLS certificate")
+    parser.add_argument("--key", type=Path, help="file with its key")
+    parser.add_argument("--most-mib", type=int, default=2048, help="largest file that is taken")
+    parser.add_argument("--rate", default=Limits.requests, help="requests of one token, such as 1200/minute")
+    given = parser.parse_args(arguments)
+    return Site(
+        store=given.store,
+        host=given.host,
+        port=given.port,
+        public_url=given.public_url,
+        certificate=given.certificate,
+        key=given.key,
+        settings=Settings(folders=given.models, admin_token=os.environ.get(ADMIN), most_bytes=given.most_mib * 2**20),
+        limits=Limits(requests=given.rate),
+    )
+
+
+def main() -> int:
+    """Serve; returns the exit status."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for noisy in ("httpx2", "sentence_transformers", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        serve(parse())
+    except XpertError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
