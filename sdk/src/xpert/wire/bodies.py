@@ -54,7 +54,7 @@ class BaseDraft(Draft):
     """A base model to register: ``source`` is what the server loads it by (a folder there, starter:base or a hub name)."""
 
     name: Name
-    source: str = Field(min_length=1, max_length=300)
+    source: str = Field(pattern=r"^[A-Za-z0-9./~_][A-Za-z0-9./~_:@+-]{0,299}$", examples=["starter:base"])
 
 
 class Base(Answer):
@@ -85,11 +85,11 @@ class Space(Answer):
 
 
 class UploadDraft(Draft):
-    """Bytes that a client wants to send."""
+    """Bytes that a client wants to send: safetensors, or the JSON beside them. What jobs make is not sent."""
 
     digest: Digest
-    size: int = Field(ge=0)
-    kind: Literal["adapter", "space", "probes", "answers", "entry"] = "adapter"
+    size: int = Field(ge=1)
+    kind: Literal["adapter", "space"] = "adapter"
 
 
 class ArtifactUpload(Answer):
@@ -107,7 +107,7 @@ class PllmDraft(Draft):
 
     name: Name
     base: Name
-    files: dict[FileName, Digest] = Field(min_length=1, max_length=16)
+    files: dict[FileName, Digest] = Field(min_length=1, max_length=16, json_schema_extra={"additionalProperties": False})
 
 
 class WordBody(Answer):

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import Route
 
 from xpert_services.api import problems
 from xpert_services.api.gate import Gate, Limits
@@ -38,7 +39,7 @@ def create_app(services: Services, *, limits: Limits | None = None, public_url: 
     app.state.public_url = public_url
     for router in ROUTERS:
         app.include_router(router)
-    problems.install(app)
+    problems.install(app, [route for router in ROUTERS for route in router.routes if isinstance(route, Route)])
     app.add_middleware(Gate, services=services, limits_=limits or Limits())
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from xpert.core.errors import AccessError, InputError, NotFoundError, TooLargeError, UnavailableError, XpertError
 from xpert.wire import problem_of
@@ -65,10 +66,14 @@ def answer(error: Exception, *, request_id: str) -> Response:
     return problem_response(XpertError("Unexpected: see the server's log under this request_id."), request_id=request_id)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, routes: Sequence[Route]) -> None:
     """Answer every exception that the routes raise with a problem."""
 
     async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            # The framework names the methods of the first route alone.
+            allowed = {each for route in routes if route.path_regex.match(request.url.path) for each in route.methods or ()}
+            error = HTTPException(405, headers={"allow": ", ".join(sorted(allowed))})
         return answer(error, request_id=request.state.request_id)
 
     for kind in (Refused, XpertError, RequestValidationError, HTTPException):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -17,11 +18,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from xpert.core.errors import FileFormatError, InputError, NotFoundError, StorageError, TooLargeError
+from xpert.core.files import refuse_pickle
+from xpert.models.digest import tensor_digests
 from xpert.wire import ArtifactUpload, UploadDraft
 from xpert.wire.bodies import Digest
 from xpert_services.access import Caller
 from xpert_services.api.parts import PROBLEMS, Parts, needs
 from xpert_services.api.problems import Refused
+from xpert_services.registry.pllms import CONFIG_BYTES
 from xpert_services.services import Services
 from xpert_services.store.artifacts import Kind
 from xpert_services.store.cards import Card, read_card
@@ -37,9 +41,9 @@ class UploadAddress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: str = Field(max_length=16)
-    size: int = Field(ge=0)
-    token: str = Field(max_length=64)
+    kind: Literal["adapter", "space"]
+    size: int = Field(ge=1)
+    token: str = Field(pattern=r"^[0-9a-z]{1,32}$")
     expires: int
     signature: Digest
 
@@ -90,8 +94,7 @@ async def upload(request: Request, services: Parts, digest: Digest, address: Ann
     with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
         path = FilePath(folder) / "upload"
         await _receive(request, path, digest=digest, size=address.size)
-        # Signed, so it is one of them.
-        await run_in_threadpool(services.store.artifacts.put, path, kind=cast("Kind", address.kind))
+        await run_in_threadpool(_keep, services, path, address.kind)
 
 
 @router.get("/artifacts/{digest}", status_code=307, response_class=RedirectResponse, dependencies=[needs("read")])
@@ -147,6 +150,26 @@ async def _receive(request: Request, path: FilePath, *, digest: str, size: int) 
         raise FileFormatError(
             f"{size - left} bytes of digest {found.hexdigest()[:12]} came, expected {size} of {digest[:12]}. Send the file again."
         )
+
+
+def _keep(services: Services, path: FilePath, kind: str) -> None:
+    """Store what came, if it is safetensors or a JSON object by its content: nothing else has a place here."""
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    refuse_pickle(FilePath("the upload"), head)
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
+        tensor_digests(path)
+    elif not _is_object(path):
+        raise FileFormatError("The upload is neither safetensors nor a JSON object. Send an adapter's or a space's files.")
+    # Signed, so it is one of them.
+    services.store.artifacts.put(path, kind=cast("Kind", kind))
+
+
+def _is_object(path: FilePath) -> bool:
+    try:
+        return path.stat().st_size <= CONFIG_BYTES and isinstance(json.loads(path.read_bytes()), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _redirect(services: Services, digest: str) -> Response:
