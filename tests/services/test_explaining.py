@@ -1,0 +1,177 @@
+"""Explaining and merging as jobs, on the starter models: many in one batch, and what is wrong with one concerns that one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from api_cases import BASE, Site, publish, site_at
+from starlette.testclient import TestClient
+
+import xpert_starter
+from xpert.core.files import read_safetensors, write_safetensors
+from xpert.models import probing
+from xpert.models.adapters import BASE_KEY, WEIGHTS, read_adapter
+from xpert.models.merging import merge_adapters
+from xpert_services.jobs import Worker
+from xpert_services.local import make_worker
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return site_at(tmp_path / "store").with_base()
+
+
+@pytest.fixture
+def client(site: Site) -> TestClient:
+    return site.client()
+
+
+@pytest.fixture
+def worker(site: Site, tmp_path: Path) -> Worker:
+    return make_worker(site.services, cache=tmp_path / "cache")
+
+
+def copy_of(name: str, folder: Path, change: Callable[[dict[str, np.ndarray], dict[str, str]], None]) -> Path:
+    """A starter adapter with changed weights."""
+    shutil.copytree(xpert_starter.path_of(name), folder)
+    arrays, metadata = read_safetensors(folder / WEIGHTS)
+    change(arrays, metadata)
+    write_safetensors(folder / WEIGHTS, arrays, metadata)
+    return folder
+
+
+def spoil(arrays: dict[str, np.ndarray], _: dict[str, str]) -> None:
+    arrays[min(arrays)][0, 0] = np.nan
+
+
+def narrow(arrays: dict[str, np.ndarray], _: dict[str, str]) -> None:
+    name = next(name for name in sorted(arrays) if "lora_A" in name)
+    arrays[name] = arrays[name][:, :-1]
+
+
+def estrange(_: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    metadata[BASE_KEY] = "0" * 64
+
+
+def test_pllms_are_explained_together_and_a_bad_one_fails_alone(
+    site: Site, client: TestClient, worker: Worker, tmp_path: Path
+) -> None:
+    jobs = {name: publish(client, name)["job"] for name in ("concise", "poetic")}
+    for name, change, _ in (cases := (("nan", spoil, "NaN"), ("narrow", narrow, "is ("), ("foreign", estrange, "was made for"))):
+        jobs[name] = publish(client, name, copy_of("concise", tmp_path / name, change))["job"]
+    assert (worker.step(), worker.step()) == (True, False)
+    states = {name: client.get(f"/v1/jobs/{job}").json() for name, job in jobs.items()}
+    assert {name for name, job in states.items() if job["state"] == "succeeded"} == {"concise", "poetic"}
+    info = client.get(f"/v1/catalogues/{BASE}", headers={"accept": "application/json"}).json()
+    assert info["pllms"] == ["concise", "poetic"]
+    for name, _, told in cases:
+        assert states[name]["state"] == "failed"
+        assert told in states[name]["error"]
+        pllm = client.get(f"/v1/pllms/{BASE}/{name}").json()
+        assert (told in pllm["quarantined"], pllm["explanation"]) == (True, None)
+        assert str(tmp_path) not in pllm["quarantined"] and "/tmp" not in pllm["quarantined"]  # noqa: S108
+        refused = client.get(f"/v1/artifacts/{pllm['files'][WEIGHTS]}")
+        assert (refused.status_code, "quarantine" in refused.json()["detail"]) == (422, True)
+    found = client.get(f"/v1/pllms/{BASE}/concise").json()
+    assert found["explanation"]["n_probes"] == 4
+    assert found["adapter_digest"] == read_adapter(xpert_starter.path_of("concise")).digest
+    assert client.get(f"/v1/artifacts/{found['files'][WEIGHTS]}").status_code == 307
+    merge = {"name": "mix", "base": BASE, "sources": [{"pllm": "nan", "weight": 1.0}]}
+    assert client.post("/v1/merges", json=merge).status_code == 422
+
+
+def test_answers_are_made_once_whichever_worker_asks(
+    site: Site, client: TestClient, worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("concise", "poetic"):
+        publish(client, name)
+    worker.step()
+    first = client.get(f"/v1/catalogues/{BASE}")
+
+    def never(*_: object) -> list[str]:
+        raise AssertionError("answers are made again")
+
+    monkeypatch.setattr(probing, "_generate", never)
+    job = client.post("/v1/explanations", json={"base": BASE}).json()["id"]
+    assert make_worker(site.services, cache=tmp_path / "another").step()
+    assert client.get(f"/v1/jobs/{job}").json()["state"] == "succeeded"
+    assert client.get(f"/v1/catalogues/{BASE}", headers={"if-none-match": first.headers["etag"]}).status_code == 304
+
+
+def test_a_crash_in_one_explanation_fails_that_job_alone(
+    site: Site, client: TestClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = {name: publish(client, name)["job"] for name in ("concise", "poetic", "formal")}
+    encode = site.services.pllms.set_explained
+
+    def crash(base: str, name: str, *rest: object) -> object:
+        if name == "poetic":
+            raise MemoryError("does not fit")
+        return encode(base, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(site.services.pllms, "set_explained", crash)
+    worker.step()
+    states = {name: client.get(f"/v1/jobs/{job}").json()["state"] for name, job in jobs.items()}
+    assert states == {"concise": "succeeded", "poetic": "failed", "formal": "succeeded"}
+
+
+def test_a_merge_is_exact_and_explained(site: Site, client: TestClient, worker: Worker, tmp_path: Path) -> None:
+    for name in ("concise", "poetic"):
+        publish(client, name)
+    sources = [{"pllm": "concise", "weight": 0.5}, {"pllm": "poetic", "weight": 0.75}]
+    job = client.post("/v1/merges", json={"name": "mix", "base": BASE, "sources": sources}).json()["id"]
+    while worker.step():
+        pass
+    result = client.get(f"/v1/jobs/{job}").json()["result"]
+    assert result["pllm"] == f"{BASE}/mix"
+    assert client.get(f"/v1/jobs/{result['job']}").json()["state"] == "succeeded"
+    pllm = client.get(f"/v1/pllms/{BASE}/mix").json()
+    assert pllm["merged_from"] == sources
+    assert pllm["explanation"]
+    made = tmp_path / "mix"
+    made.mkdir()
+    for name, digest in pllm["files"].items():
+        (made / name).write_bytes(client.get(f"/v1/artifacts/{digest}", follow_redirects=True).content)
+    assert [source["name"] for source in json.loads((made / "recipe.json").read_text())["sources"]] == ["concise", "poetic"]
+    expected = merge_adapters([(read_adapter(xpert_starter.path_of(s["pllm"])), s["weight"]) for s in sources]).adapter
+    merged = read_adapter(made)
+    for module, pair in expected.modules.items():
+        np.testing.assert_allclose(merged.modules[module].B @ merged.modules[module].A, pair.B @ pair.A, atol=1e-6)
+    assert client.post("/v1/merges", json={"name": "mix", "base": BASE, "sources": sources}).json()["id"] == job
+    other = client.post("/v1/merges", json={"name": "mix", "base": BASE, "sources": sources[:1]})
+    assert other.status_code == 409
+
+
+def test_a_base_that_changed_since_it_was_registered_fails_the_job(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "base"
+    shutil.copytree(xpert_starter.path_of("base"), folder)
+    site = site_at(tmp_path / "store")
+    settings = site.settings.__class__(
+        admin_token=site.settings.admin_token, asking=site.settings.asking, folders=[tmp_path / "models"]
+    )
+    site = Site(site.store, settings=settings)
+    client = site.client()
+    assert client.post("/v1/bases", json={"name": BASE, "source": str(folder)}).status_code == 201
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 2e-5}))
+    job = publish(client, "concise")["job"]
+    make_worker(site.services, cache=tmp_path / "cache").step()
+    found = client.get(f"/v1/jobs/{job}").json()
+    assert (found["state"], found["code"]) == ("failed", "mismatch")
+    assert client.get(f"/v1/pllms/{BASE}/concise").json()["quarantined"] is None
+    assert client.post("/v1/bases", json={"name": BASE, "source": str(folder)}).status_code == 409
+
+
+def test_a_pllm_that_was_removed_before_its_job_fails_it(site: Site, client: TestClient, worker: Worker) -> None:
+    job = publish(client, "concise")["job"]
+    client.delete(f"/v1/pllms/{BASE}/concise")
+    worker.step()
+    found = client.get(f"/v1/jobs/{job}").json()
+    assert (found["state"], found["code"]) == ("failed", "not_found")
