@@ -74,7 +74,7 @@ def read_bytes(path: Path) -> bytes:
         raise StorageError(f"Cannot read '{path}': {error.strerror}. Check that it is a readable file.") from error
 
 
-def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes], *, mode: int | None = None) -> None:
     """Write ``data`` to ``path``: afterwards it holds all of it, or what it held before.
 
     Parameters
@@ -83,6 +83,8 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
         The file.
     data
         Its content, or the blocks of it, each of which is made when the one before is written.
+    mode
+        The file's rights from its first moment on; None: what new files get here.
 
     Raises
     ------
@@ -101,7 +103,7 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
                 stream.write(block)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).chmod(0o666 & ~_umask())
+        Path(name).chmod(0o666 & ~_umask() if mode is None else mode)
         Path(name).replace(path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)

@@ -1,0 +1,269 @@
+"""The client for code under asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+import stamina
+
+from xpert.client import catalogues, jobs, publishing
+from xpert.client.answers import Retries, check, unreachable
+from xpert.client.cache import Cache
+from xpert.client.catalogues import RemoteCatalogue
+from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operation, Pause, Progress, Work
+from xpert.client.link import segment
+from xpert.client.setting import HOPS, Setting, http_options
+from xpert.wire import Base, CatalogueInfo, Job, Page, Pllm, Space, Version
+
+T = TypeVar("T")
+PAGE = 100
+
+
+class AsyncClient:
+    """A server, from code under asyncio: `Client`, with every method awaited and every list read by ``async for``.
+
+    Files are read, hashed and copied in threads, beside the event loop.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        token: str | None = None,
+        cache: Cache | Path | None = None,
+        offline: bool = False,
+        retries: Retries | None = None,
+        timeout: httpx2.Timeout | float | None = None,
+        verify: ssl.SSLContext | bool = True,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._setting = Setting.of(server, token, cache, retries, offline=offline)
+        self._http = httpx2.AsyncClient(transport=transport, **http_options(verify, timeout))
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.server!r}, offline={self._setting.offline})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    @property
+    def server(self) -> str:
+        """The server's address."""
+        return self._setting.link.server
+
+    @property
+    def cache(self) -> Cache:
+        """Where fetched things are kept."""
+        return self._setting.cache
+
+    async def version(self) -> Version:
+        """Return what the server is; needs no token."""
+        return await self._run(publishing.version())
+
+    def bases(self) -> AsyncIterator[Base]:
+        """List the base models."""
+        return self._all(lambda after: publishing.bases(after, PAGE))
+
+    async def base(self, name: str) -> Base:
+        """Return one base model."""
+        return await self._run(publishing.get(Base, f"/v1/bases/{segment(name)}"))
+
+    async def add_base(self, name: str, source: str) -> Base:
+        """Register a base model by what the server loads it by: a folder there, ``starter:base`` or a hub name."""
+        return await self._run(publishing.add_base(name, source))
+
+    def spaces(self) -> AsyncIterator[Space]:
+        """List the style spaces."""
+        return self._all(lambda after: publishing.spaces(after, PAGE))
+
+    async def add_space(self, path: Path, *, progress: Progress | None = None) -> Space:
+        """Upload and register a style space's file."""
+        return await self._run(publishing.add_space(path, progress=progress))
+
+    async def space(self, digest: str, *, progress: Progress | None = None) -> Path:
+        """Return the file of a style space, from the cache where it is there."""
+        return await self._run(catalogues.space(self.cache, digest, progress=progress))
+
+    def pllms(
+        self, base: str | None = None, *, words: Mapping[str, float] | None = None, page: int = PAGE
+    ) -> AsyncIterator[Pllm]:
+        """List pLLMs, of one base or with at least these coefficients: ``words={"poetic": 0.5}``."""
+        return self._all(lambda after: publishing.pllms(base, words or {}, after, page))
+
+    async def pllm(self, base: str, name: str) -> Pllm:
+        """Return one pLLM."""
+        return await self._run(publishing.get(Pllm, f"/v1/pllms/{segment(base, name)}"))
+
+    async def upload_adapter(self, folder: Path, *, progress: Progress | None = None) -> dict[str, str]:
+        """Upload an adapter's files where the server lacks them; returns file name -> digest."""
+        return await self._run(publishing.upload_adapter(folder, progress=progress))
+
+    async def register(self, base: str, name: str, files: Mapping[str, str]) -> Pllm:
+        """Register an uploaded adapter as a pLLM; asked twice, it is one."""
+        return await self._run(publishing.register(base, name, files))
+
+    async def push(self, folder: Path, base: str, name: str, *, progress: Progress | None = None) -> Pllm:
+        """Upload an adapter's folder and register it; the answer names the job that explains it."""
+        return await self._run(publishing.push(folder, base, name, progress=progress))
+
+    async def delete(self, base: str, name: str) -> None:
+        """Delete a pLLM."""
+        await self._run(publishing.delete(f"/v1/pllms/{segment(base, name)}"))
+
+    async def explain(self, base: str, *pllms: str, space: str | None = None) -> Job:
+        """Ask for pLLMs to be explained anew, all of the base's where none is named."""
+        return await self._run(publishing.explain(base, pllms, space))
+
+    async def merge(self, base: str, name: str, sources: Mapping[str, float], *, rank: int | None = None) -> Job:
+        """Ask for pLLMs (name -> weight) to be merged into a new one, exactly or truncated to ``rank``."""
+        return await self._run(publishing.merge(base, name, sources, rank))
+
+    def jobs(self) -> AsyncIterator[Job]:
+        """List the jobs."""
+        return self._all(lambda after: publishing.jobs(after, PAGE))
+
+    async def job(self, id_: str) -> Job:
+        """Return one job."""
+        return await self._run(publishing.get(Job, f"/v1/jobs/{segment(id_)}"))
+
+    async def cancel(self, id_: str) -> None:
+        """Cancel a job; its worker stops soon after."""
+        await self._run(publishing.delete(f"/v1/jobs/{segment(id_)}"))
+
+    async def wait(self, id_: str, *, progress: Progress | None = None, timeout: float | None = None, poll: float = 1) -> Job:
+        """Wait until a job has succeeded; raises the error that it failed with.
+
+        Parameters
+        ----------
+        id_
+            The job.
+        progress
+            Told of its steps.
+        timeout
+            Seconds; None: as long as it takes.
+        poll
+            Seconds between two looks where the server sends no events.
+        """
+        return await self._run(jobs.wait(id_, progress=progress, timeout=timeout, poll=poll))
+
+    async def catalogue(self, base: str) -> RemoteCatalogue:
+        """Return a base's catalogue; nothing is sent, and the body comes only where it has changed."""
+        return await self._run(catalogues.catalogue(self._setting.link, self.cache, base, offline=self._setting.offline))
+
+    async def catalogue_info(self, base: str) -> CatalogueInfo:
+        """Return version, size and names of a base's catalogue."""
+        return await self._run(catalogues.catalogue_info(base))
+
+    async def pull(self, base: str, name: str, out: Path | None = None, *, progress: Progress | None = None) -> Path:
+        """Return the folder of an adapter, each file checked against its digest.
+
+        Parameters
+        ----------
+        base, name
+            The pLLM, by name or by its id in a compact catalogue.
+        out
+            Folder to copy it to; without, the cache's own is returned: to be read, and there until room is needed.
+        progress
+            Told of the bytes.
+        """
+        link, offline = self._setting.link, self._setting.offline
+        return await self._run(catalogues.pull(link, self.cache, base, name, out=out, progress=progress, offline=offline))
+
+    async def _all(self, page: Callable[[str | None], Operation[Page[T]]]) -> AsyncIterator[T]:
+        after: str | None = None
+        while True:
+            found = await self._run(page(after))
+            for item in found.items:
+                yield item
+            if found.next in {None, after}:
+                return
+            after = found.next
+
+    async def _run(self, operation: Operation[T]) -> T:
+        try:
+            effect = next(operation)
+            while True:
+                try:
+                    came = await self._perform(effect)
+                except Exception as error:
+                    effect = operation.throw(error)
+                else:
+                    effect = operation.send(came)
+        except StopIteration as stop:
+            done: T = stop.value
+            return done
+        finally:
+            operation.close()
+
+    async def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Pause):
+            return await asyncio.sleep(effect.seconds)
+        if isinstance(effect, Work):
+            return await asyncio.to_thread(effect.run)
+        self._setting.check_online()
+        number = 1
+        try:
+            async for attempt in stamina.retry_context(**self._setting.patience(effect)):
+                number = attempt.num
+                with attempt:
+                    return await self._attempt(effect)
+        except AttemptError as failure:
+            raise failure.error from None
+        except httpx2.TransportError as error:
+            raise unreachable(error, server=self.server, attempts=number) from error
+        raise AssertionError
+
+    async def _attempt(self, exchange: Exchange[T]) -> T:
+        setting, request = self._setting, exchange.request()
+        url = setting.link.address(request)
+        try:
+            for _ in range(HOPS):
+                body = _chunks(request.chunks()) if request.file is not None else request.body
+                built = self._http.build_request(content=body, **setting.arguments(request, url))
+                response = await self._http.send(built, stream=True)
+                try:
+                    onward = setting.link.redirected(request.method, url, response.status_code, response.headers)
+                    if onward is None:
+                        return await self._receive(exchange, setting.answer(request, url, response), response)
+                    await response.aread()  # so that the connection can be used again
+                    url = onward
+                finally:
+                    await response.aclose()
+            raise setting.circles()
+        finally:
+            exchange.close()
+
+    async def _receive(self, exchange: Exchange[T], head: Answer, response: httpx2.Response) -> T:
+        if head.failed:
+            answer = replace(head, body=await response.aread())
+            if not exchange.refused(answer):
+                raise check(answer)
+            return exchange.result()
+        exchange.accept(head)
+        if exchange.events:
+            async for event in httpx2.EventSource(response):
+                if exchange.event(event):
+                    break
+        else:
+            async for chunk in response.aiter_bytes():
+                exchange.feed(chunk)
+        return exchange.result()
+
+
+async def _chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk

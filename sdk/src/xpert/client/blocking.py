@@ -1,0 +1,288 @@
+"""The client for ordinary code."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+import stamina
+
+from xpert.client import catalogues, jobs, publishing
+from xpert.client.answers import Retries, check, unreachable
+from xpert.client.cache import Cache
+from xpert.client.catalogues import RemoteCatalogue
+from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operation, Pause, Progress, Work
+from xpert.client.link import segment
+from xpert.client.setting import HOPS, Setting, http_options
+from xpert.wire import Base, CatalogueInfo, Job, Page, Pllm, Space, Version
+
+T = TypeVar("T")
+PAGE = 100
+
+
+class Client:
+    """A server, from ordinary code; `AsyncClient` has the same methods.
+
+    Reading works while the server is away, from what was fetched before: `catalogue` and `pull` then warn with
+    `OfflineWarning`. Every other call raises `UnavailableError`.
+
+    Parameters
+    ----------
+    server
+        Its address, ``https://HOST``.
+    token
+        Without: ``XPERT_TOKEN``, the file that ``XPERT_TOKEN_FILE`` names, or ``~/.config/xpert/token``.
+    cache
+        A `Cache`, or the folder for one.
+    offline
+        Ask nobody; take everything from the cache, without warnings.
+    retries
+        How patient to be.
+    timeout
+        Seconds without a byte after which an attempt has failed (30).
+    verify
+        TLS: False checks no certificates, a context says how to.
+    transport
+        What carries the requests, for tests: ``FakeServer().transport()``.
+
+    Raises
+    ------
+    InputError
+        The address or the token cannot be one.
+    AccessError
+        The token's file can be read by others.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        token: str | None = None,
+        cache: Cache | Path | None = None,
+        offline: bool = False,
+        retries: Retries | None = None,
+        timeout: httpx2.Timeout | float | None = None,
+        verify: ssl.SSLContext | bool = True,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self._setting = Setting.of(server, token, cache, retries, offline=offline)
+        self._http = httpx2.Client(transport=transport, **http_options(verify, timeout))
+
+    def __repr__(self) -> str:
+        return f"Client({self.server!r}, offline={self._setting.offline})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    @property
+    def server(self) -> str:
+        """The server's address."""
+        return self._setting.link.server
+
+    @property
+    def cache(self) -> Cache:
+        """Where fetched things are kept."""
+        return self._setting.cache
+
+    def version(self) -> Version:
+        """Return what the server is; needs no token."""
+        return self._run(publishing.version())
+
+    def bases(self) -> Iterator[Base]:
+        """List the base models."""
+        return self._all(lambda after: publishing.bases(after, PAGE))
+
+    def base(self, name: str) -> Base:
+        """Return one base model."""
+        return self._run(publishing.get(Base, f"/v1/bases/{segment(name)}"))
+
+    def add_base(self, name: str, source: str) -> Base:
+        """Register a base model by what the server loads it by: a folder there, ``starter:base`` or a hub name."""
+        return self._run(publishing.add_base(name, source))
+
+    def spaces(self) -> Iterator[Space]:
+        """List the style spaces."""
+        return self._all(lambda after: publishing.spaces(after, PAGE))
+
+    def add_space(self, path: Path, *, progress: Progress | None = None) -> Space:
+        """Upload and register a style space's file."""
+        return self._run(publishing.add_space(path, progress=progress))
+
+    def space(self, digest: str, *, progress: Progress | None = None) -> Path:
+        """Return the file of a style space, from the cache where it is there."""
+        return self._run(catalogues.space(self.cache, digest, progress=progress))
+
+    def pllms(self, base: str | None = None, *, words: Mapping[str, float] | None = None, page: int = PAGE) -> Iterator[Pllm]:
+        """List pLLMs, of one base or with at least these coefficients: ``words={"poetic": 0.5}``."""
+        return self._all(lambda after: publishing.pllms(base, words or {}, after, page))
+
+    def pllm(self, base: str, name: str) -> Pllm:
+        """Return one pLLM."""
+        return self._run(publishing.get(Pllm, f"/v1/pllms/{segment(base, name)}"))
+
+    def upload_adapter(self, folder: Path, *, progress: Progress | None = None) -> dict[str, str]:
+        """Upload an adapter's files where the server lacks them; returns file name -> digest."""
+        return self._run(publishing.upload_adapter(folder, progress=progress))
+
+    def register(self, base: str, name: str, files: Mapping[str, str]) -> Pllm:
+        """Register an uploaded adapter as a pLLM; asked twice, it is one."""
+        return self._run(publishing.register(base, name, files))
+
+    def push(self, folder: Path, base: str, name: str, *, progress: Progress | None = None) -> Pllm:
+        """Upload an adapter's folder and register it; the answer names the job that explains it."""
+        return self._run(publishing.push(folder, base, name, progress=progress))
+
+    def delete(self, base: str, name: str) -> None:
+        """Delete a pLLM."""
+        self._run(publishing.delete(f"/v1/pllms/{segment(base, name)}"))
+
+    def explain(self, base: str, *pllms: str, space: str | None = None) -> Job:
+        """Ask for pLLMs to be explained anew, all of the base's where none is named."""
+        return self._run(publishing.explain(base, pllms, space))
+
+    def merge(self, base: str, name: str, sources: Mapping[str, float], *, rank: int | None = None) -> Job:
+        """Ask for pLLMs (name -> weight) to be merged into a new one, exactly or truncated to ``rank``."""
+        return self._run(publishing.merge(base, name, sources, rank))
+
+    def jobs(self) -> Iterator[Job]:
+        """List the jobs."""
+        return self._all(lambda after: publishing.jobs(after, PAGE))
+
+    def job(self, id_: str) -> Job:
+        """Return one job."""
+        return self._run(publishing.get(Job, f"/v1/jobs/{segment(id_)}"))
+
+    def cancel(self, id_: str) -> None:
+        """Cancel a job; its worker stops soon after."""
+        self._run(publishing.delete(f"/v1/jobs/{segment(id_)}"))
+
+    def wait(self, id_: str, *, progress: Progress | None = None, timeout: float | None = None, poll: float = 1) -> Job:
+        """Wait until a job has succeeded; raises the error that it failed with.
+
+        Parameters
+        ----------
+        id_
+            The job.
+        progress
+            Told of its steps.
+        timeout
+            Seconds; None: as long as it takes.
+        poll
+            Seconds between two looks where the server sends no events.
+        """
+        return self._run(jobs.wait(id_, progress=progress, timeout=timeout, poll=poll))
+
+    def catalogue(self, base: str) -> RemoteCatalogue:
+        """Return a base's catalogue; nothing is sent, and the body comes only where it has changed."""
+        return self._run(catalogues.catalogue(self._setting.link, self.cache, base, offline=self._setting.offline))
+
+    def catalogue_info(self, base: str) -> CatalogueInfo:
+        """Return version, size and names of a base's catalogue."""
+        return self._run(catalogues.catalogue_info(base))
+
+    def pull(self, base: str, name: str, out: Path | None = None, *, progress: Progress | None = None) -> Path:
+        """Return the folder of an adapter, each file checked against its digest.
+
+        Parameters
+        ----------
+        base, name
+            The pLLM, by name or by its id in a compact catalogue.
+        out
+            Folder to copy it to; without, the cache's own is returned: to be read, and there until room is needed.
+        progress
+            Told of the bytes.
+        """
+        link, offline = self._setting.link, self._setting.offline
+        return self._run(catalogues.pull(link, self.cache, base, name, out=out, progress=progress, offline=offline))
+
+    def _all(self, page: Callable[[str | None], Operation[Page[T]]]) -> Iterator[T]:
+        after: str | None = None
+        while True:
+            found = self._run(page(after))
+            yield from found.items
+            if found.next in {None, after}:
+                return
+            after = found.next
+
+    def _run(self, operation: Operation[T]) -> T:
+        try:
+            effect = next(operation)
+            while True:
+                try:
+                    came = self._perform(effect)
+                except Exception as error:
+                    effect = operation.throw(error)
+                else:
+                    effect = operation.send(came)
+        except StopIteration as stop:
+            done: T = stop.value
+            return done
+        finally:
+            operation.close()
+
+    def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Pause):
+            return time.sleep(effect.seconds)
+        if isinstance(effect, Work):
+            return effect.run()
+        self._setting.check_online()
+        number = 1
+        try:
+            for attempt in stamina.retry_context(**self._setting.patience(effect)):
+                number = attempt.num
+                with attempt:
+                    return self._attempt(effect)
+        except AttemptError as failure:
+            raise failure.error from None
+        except httpx2.TransportError as error:
+            raise unreachable(error, server=self.server, attempts=number) from error
+        raise AssertionError
+
+    def _attempt(self, exchange: Exchange[T]) -> T:
+        setting, request = self._setting, exchange.request()
+        url = setting.link.address(request)
+        try:
+            for _ in range(HOPS):
+                body = request.chunks() if request.file is not None else request.body
+                built = self._http.build_request(content=body, **setting.arguments(request, url))
+                response = self._http.send(built, stream=True)
+                try:
+                    onward = setting.link.redirected(request.method, url, response.status_code, response.headers)
+                    if onward is None:
+                        return self._receive(exchange, setting.answer(request, url, response), response)
+                    response.read()  # so that the connection can be used again
+                    url = onward
+                finally:
+                    response.close()
+            raise setting.circles()
+        finally:
+            exchange.close()
+
+    def _receive(self, exchange: Exchange[T], head: Answer, response: httpx2.Response) -> T:
+        if head.failed:
+            answer = replace(head, body=response.read())
+            if not exchange.refused(answer):
+                raise check(answer)
+            return exchange.result()
+        exchange.accept(head)
+        if exchange.events:
+            for event in httpx2.EventSource(response):
+                if exchange.event(event):
+                    break
+        else:
+            for chunk in response.iter_bytes():
+                exchange.feed(chunk)
+        return exchange.result()

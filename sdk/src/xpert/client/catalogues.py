@@ -1,0 +1,242 @@
+"""What a phone asks for: the catalogue of a base and single adapters, from the server or, where it is away, the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from xpert.client.answers import parse
+from xpert.client.cache import Cache
+from xpert.client.downloads import fetch_item
+from xpert.client.exchange import Answer, Operation, Progress, Request, call, work
+from xpert.client.link import Link, segment
+from xpert.core.catalogue import Candidates, load_compact
+from xpert.core.errors import FileFormatError, NotFoundError, StorageError, UnavailableError, XpertError
+from xpert.core.files import read_bytes, sha256_hex, write_atomic
+from xpert.wire import CatalogueInfo, Page, Pllm, Space
+
+QUICK = 2
+"""Attempts where a copy from before stands by."""
+
+ID = re.compile(r"^[0-9a-f]{16}$")
+"""A pLLM's name in a compact catalogue: the first digits of its adapter's digest."""
+
+SPACE_FILE = "space.safetensors"
+
+
+class OfflineWarning(UserWarning):
+    """The server was away; what is given is from the cache and may be old."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteCatalogue:
+    """A server's catalogue of one base.
+
+    Attributes
+    ----------
+    base, version
+        What it is.
+    path
+        The compact file in the cache.
+    candidates
+        What selection needs, with the pLLMs' names where the server told them.
+    fresh
+        Whether the server said just now that this is its current one.
+    """
+
+    base: str
+    version: str
+    path: Path
+    candidates: Candidates = field(repr=False)
+    fresh: bool
+
+
+def catalogue(link: Link, cache: Cache, base: str, *, offline: bool) -> Operation[RemoteCatalogue]:
+    """Return the current catalogue; its body comes only where it has changed.
+
+    Raises
+    ------
+    NotFoundError
+        The server has no such base, or nothing of it is published.
+    UnavailableError
+        The server is away, and none was fetched before.
+    """
+    segment(base)
+    held = yield from work(partial(_held, link, cache, base))
+    try:
+        answer = yield from _ask(link, base, held)
+    except (UnavailableError, StorageError) as error:
+        if held is None:
+            raise
+        _warn(f"catalogue of '{base}'", error, offline=offline)
+        return replace(held, fresh=False)
+    if answer.status == 304 and held:
+        return held
+    version = answer.headers.get("etag", "").removeprefix("W/").strip('"')
+    names = yield from _names(link, base, version)
+    return (yield from work(partial(_keep, link, cache, base, version, names, answer.body)))
+
+
+def catalogue_info(base: str) -> Operation[CatalogueInfo]:
+    """Return what the catalogue of a base is, without its coefficients."""
+    request = Request(method="GET", target=f"/v1/catalogues/{segment(base)}", headers={"Accept": "application/json"})
+    return parse(CatalogueInfo, (yield from call(request)))
+
+
+def pull(
+    link: Link, cache: Cache, base: str, name: str, *, out: Path | None, progress: Progress | None, offline: bool
+) -> Operation[Path]:
+    """Return the folder of an adapter, checked; in the cache, or copied to ``out``.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such pLLM.
+    FileFormatError
+        It is quarantined, or what came is not what its digest says.
+    UnavailableError
+        The server is away, and it was not fetched before.
+    """
+    pllm = yield from _known(link, cache, base, name, offline=offline)
+    if pllm.quarantined:
+        raise FileFormatError(f"The adapter of '{pllm.name}' was refused by the server: {pllm.quarantined}. Choose another pLLM.")
+    for again in (True, False):
+        folder = yield from fetch_item(cache, pllm.files, progress=progress, size=pllm.adapter_bytes)
+        try:
+            return (yield from work(partial(cache.copy, pllm.files, folder, out))) if out else folder
+        except StorageError:
+            if folder.exists() or not again:  # gone: another client made room between fetching and copying
+                raise
+    raise AssertionError
+
+
+def space(cache: Cache, digest: str, *, progress: Progress | None) -> Operation[Path]:
+    """Return the file of a style space."""
+    known = cache.folder / "servers" / "spaces" / f"{segment(digest)}.json"
+    with suppress(NotFoundError, ValidationError):
+        artifact = Space.model_validate_json(read_bytes(known)).artifact
+        found = yield from work(partial(cache.find, {SPACE_FILE: artifact}))
+        if found:
+            return found / SPACE_FILE
+    answer = yield from call(Request(method="GET", target=f"/v1/spaces/{segment(digest)}"))
+    body = parse(Space, answer)
+    folder = yield from fetch_item(cache, {SPACE_FILE: body.artifact}, progress=progress)
+    yield from work(partial(write_atomic, known, answer.body))
+    return folder / SPACE_FILE
+
+
+def _ask(link: Link, base: str, held: RemoteCatalogue | None) -> Operation[Answer]:
+    headers = {"Accept": "application/octet-stream"}
+    if held and held.version:
+        headers["If-None-Match"] = f'"{held.version}"'
+    request = Request(method="GET", target=f"/v1/catalogues/{segment(base)}", headers=headers)
+    return (yield from call(request, attempts=QUICK if held else None))
+
+
+def _names(link: Link, base: str, version: str) -> Operation[list[str]]:
+    """Ask for the names of a version; none where it was replaced meanwhile or cannot be told."""
+    try:
+        info = yield from catalogue_info(base)
+    except XpertError:
+        return []
+    return info.pllms if info.version == version else []
+
+
+def _held(link: Link, cache: Cache, base: str) -> RemoteCatalogue | None:
+    """Read the copy from before; none where there is none or it is damaged."""
+    folder = cache.folder / "servers" / link.key / base
+    try:
+        facts: dict[str, Any] = json.loads(read_bytes(folder / "catalogue.json"))
+        path = folder / str(facts["file"])
+        found = _remote(base, str(facts["version"]), [str(name) for name in facts["names"]], path)
+        os.utime(path)
+    except (XpertError, OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
+
+
+def _keep(link: Link, cache: Cache, base: str, version: str, names: list[str], body: bytes) -> RemoteCatalogue:
+    """Check a catalogue, put it in the cache and forget the one before."""
+    folder = cache.place(base, link.key)
+    path = folder / f"{sha256_hex(body)[:16]}.xcat.safetensors"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        first = Path(scratch) / path.name
+        write_atomic(first, body)
+        _remote(base, version, names, first)
+        first.replace(path)
+    facts = {"version": version, "file": path.name, "names": names}
+    write_atomic(folder / "catalogue.json", json.dumps(facts).encode())
+    for other in folder.glob("*.xcat.safetensors"):
+        if other != path:
+            other.unlink(missing_ok=True)
+    cache.evict(keep=path.name)
+    return _remote(base, version, names, path)
+
+
+def _remote(base: str, version: str, names: list[str], path: Path) -> RemoteCatalogue:
+    candidates = load_compact(path)
+    if len(names) == len(candidates.names):
+        candidates = replace(candidates, names=tuple(names))
+    return RemoteCatalogue(base=base, version=version, path=path, candidates=candidates, fresh=True)
+
+
+def _known(link: Link, cache: Cache, base: str, name: str, *, offline: bool) -> Operation[Pllm]:
+    """Return what the server says of a pLLM, or said before where it is away."""
+    segment(base, name)
+    held = yield from work(partial(_record, cache.folder / "servers" / link.key / base, name))
+    try:
+        pllm = yield from _told(base, name, attempts=QUICK if held else None)
+    except (UnavailableError, StorageError) as error:
+        if held is None:
+            raise
+        _warn(f"'{name}'", error, offline=offline)
+        return held
+    except NotFoundError:
+        if held:  # withdrawn: not even from the cache any more
+            (cache.place(base, link.key) / f"{held.name}.pllm.json").unlink(missing_ok=True)
+        raise
+    path = cache.place(base, link.key) / f"{segment(pllm.name)}.pllm.json"
+    yield from work(partial(write_atomic, path, pllm.model_dump_json().encode()))
+    return pllm
+
+
+def _told(base: str, name: str, *, attempts: int | None) -> Operation[Pllm]:
+    if ID.match(name):
+        after: str | None = None
+        while True:
+            params = [("base", base), *([("after", after)] if after else [])]
+            request = Request(method="GET", target="/v1/pllms", params=tuple(params))
+            page = parse(Page[Pllm], (yield from call(request, attempts=attempts)))
+            for pllm in page.items:
+                if pllm.adapter_digest.startswith(name):
+                    return pllm
+            if page.next in {None, after}:
+                break
+            after = page.next
+    request = Request(method="GET", target=f"/v1/pllms/{segment(base, name)}")
+    return parse(Pllm, (yield from call(request, attempts=attempts)))
+
+
+def _record(folder: Path, name: str) -> Pllm | None:
+    paths = folder.glob("*.pllm.json") if ID.match(name) else [folder / f"{name}.pllm.json"]
+    for path in paths:
+        with suppress(XpertError, ValidationError):
+            pllm = Pllm.model_validate_json(read_bytes(path))
+            if name in {pllm.name, pllm.adapter_digest[:16]}:
+                return pllm
+    return None
+
+
+def _warn(what: str, error: Exception, *, offline: bool) -> None:
+    if not offline:
+        warnings.warn(f"The {what} is from the cache and may be old. {error}", OfflineWarning, stacklevel=2)

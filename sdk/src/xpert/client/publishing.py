@@ -1,0 +1,248 @@
+"""What a publisher asks for: bases, spaces, adapters, explanations, merges; each may be asked twice and is done once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from xpert.client.answers import parse
+from xpert.client.cache import file_sha256
+from xpert.client.exchange import Answer, Exchange, Operation, Progress, Request, call, work
+from xpert.client.link import segment
+from xpert.core.errors import AccessError, ConflictError, FileFormatError, InputError, NotFoundError, UnsafeFileError
+from xpert.core.files import read_bytes, read_safetensors
+from xpert.wire import (
+    ArtifactUpload,
+    Base,
+    BaseDraft,
+    ExplanationDraft,
+    Job,
+    MergeDraft,
+    MergeSource,
+    Page,
+    Pllm,
+    PllmDraft,
+    Space,
+    SpaceDraft,
+    UploadDraft,
+    Version,
+)
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+Model = TypeVar("Model", bound=BaseModel)
+Kind = Literal["adapter", "space"]
+
+
+class Delete(Exchange[None]):
+    """Delete something; that it is gone is an error at the first attempt alone, later ones follow a lost answer."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._tried = 0
+
+    def request(self) -> Request:
+        """Ask for it to go."""
+        self._tried += 1
+        return Request(method="DELETE", target=self._target)
+
+    def refused(self, answer: Answer) -> bool:
+        """Take that it is gone."""
+        return answer.status == 404 and self._tried > 1
+
+    def result(self) -> None:
+        """Return nothing."""
+
+
+def get(model: type[Model], target: str, **params: str | int | None) -> Operation[Model]:
+    """Get one body."""
+    found = tuple((key, str(value)) for key, value in params.items() if value is not None)
+    return parse(model, (yield from call(Request(method="GET", target=target, params=found))))
+
+
+def post(model: type[Model], target: str, draft: BaseModel) -> Operation[Model]:
+    """Post one body and read the answer."""
+    body = draft.model_dump_json().encode()
+    request = Request(method="POST", target=target, body=body, headers={"Content-Type": "application/json"})
+    return parse(model, (yield from call(request)))
+
+
+def delete(target: str) -> Operation[None]:
+    """Delete something."""
+    yield Delete(target)
+
+
+def draft(model: type[Model], **values: object) -> Model:
+    """Make a request's body.
+
+    Raises
+    ------
+    InputError
+        The server would refuse it; every problem is listed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors())
+        raise InputError(f"Cannot ask the server for this: {found}.") from error
+
+
+def version() -> Operation[Version]:
+    """Ask what the server is."""
+    return get(Version, "/version")
+
+
+def bases(after: str | None, size: int) -> Operation[Page[Base]]:
+    """List base models, a page."""
+    return get(Page[Base], "/v1/bases", after=after, limit=size)
+
+
+def spaces(after: str | None, size: int) -> Operation[Page[Space]]:
+    """List style spaces, a page."""
+    return get(Page[Space], "/v1/spaces", after=after, limit=size)
+
+
+def jobs(after: str | None, size: int) -> Operation[Page[Job]]:
+    """List jobs, a page."""
+    return get(Page[Job], "/v1/jobs", after=after, limit=size)
+
+
+def pllms(base: str | None, words: Mapping[str, float], after: str | None, size: int) -> Operation[Page[Pllm]]:
+    """List pLLMs, a page, those with at least these coefficients."""
+    params = [("limit", str(size)), *(("word", f"{word}:{least:g}") for word, least in words.items())]
+    params += [(key, value) for key, value in (("base", base), ("after", after)) if value]
+    return parse(Page[Pllm], (yield from call(Request(method="GET", target="/v1/pllms", params=tuple(params)))))
+
+
+def add_base(name: str, source: str) -> Operation[Base]:
+    """Register a base model; one that is there with the same source is returned."""
+    body = draft(BaseDraft, name=name, source=source)
+    try:
+        return (yield from post(Base, "/v1/bases", body))
+    except ConflictError:
+        there = yield from get(Base, f"/v1/bases/{segment(name)}")
+        if there.source != source:
+            raise
+        return there
+
+
+def add_space(path: Path, *, progress: Progress | None) -> Operation[Space]:
+    """Upload and register a style space; one that is there is returned."""
+    digest = yield from upload(path, "space", progress=progress)
+    try:
+        return (yield from post(Space, "/v1/spaces", draft(SpaceDraft, artifact=digest)))
+    except ConflictError:
+        from xpert.core.space import StyleSpace
+
+        return (yield from get(Space, f"/v1/spaces/{StyleSpace.load(path).digest}"))
+
+
+def upload(path: Path, kind: Kind, *, progress: Progress | None) -> Operation[str]:
+    """Upload a file where the store lacks it and return its digest."""
+    digest = yield from work(partial(file_sha256, path))
+    asked = draft(UploadDraft, digest=digest, size=path.stat().st_size, kind=kind)
+    for again in (True, False):
+        where = yield from post(ArtifactUpload, "/v1/uploads", asked)
+        if where.present or not where.url:
+            if progress:
+                progress(asked.size, asked.size)
+            return digest
+        try:
+            yield from call(Request(method="PUT", target=where.url, headers=where.headers, file=path, progress=progress))
+        except AccessError:  # the signed address ran out before all was sent
+            if not again:
+                raise
+        else:
+            return digest
+    raise AssertionError
+
+
+def upload_adapter(folder: Path, *, progress: Progress | None) -> Operation[dict[str, str]]:
+    """Upload an adapter's two files; returns file name -> digest.
+
+    Raises
+    ------
+    NotFoundError
+        The folder holds no adapter in PEFT's format.
+    FileFormatError
+        A file is truncated or pickled; nothing is sent.
+    """
+    paths = yield from work(partial(adapter_files, folder))
+    total, before, files = sum(path.stat().st_size for path in paths), 0, {}
+    for path in paths:
+
+        def report(done: int, _: int, before: int = before) -> None:
+            if progress:
+                progress(before + done, total)
+
+        files[path.name] = yield from upload(path, "adapter", progress=report)
+        before += path.stat().st_size
+    return files
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """Return the files of an adapter, read once so that a broken one is found before it is sent."""
+    folder = Path(folder)
+    paths = [folder / name for name in ADAPTER_FILES]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
+        if pickled:
+            raise UnsafeFileError(
+                f"'{folder}' holds pickled weights ({pickled.name}), which could run code when read. Save them as safetensors: "
+                "model.save_pretrained(…)"
+            )
+        raise NotFoundError(f"'{folder}' is no adapter in PEFT's format: {' and '.join(missing)} not there. Give its folder.")
+    read_safetensors(paths[1])
+    _read_config(paths[0])
+    return paths
+
+
+def register(base: str, name: str, files: Mapping[str, str]) -> Operation[Pllm]:
+    """Register an uploaded adapter; the same under the same name is returned.
+
+    Raises
+    ------
+    ConflictError
+        The name stands for another adapter.
+    """
+    body = draft(PllmDraft, name=name, base=base, files=dict(files))
+    try:
+        return (yield from post(Pllm, "/v1/pllms", body))
+    except ConflictError:
+        # The answer to a first attempt may have been lost.
+        there = yield from get(Pllm, f"/v1/pllms/{segment(base, name)}")
+        if there.files != body.files:
+            raise
+        return there
+
+
+def push(folder: Path, base: str, name: str, *, progress: Progress | None) -> Operation[Pllm]:
+    """Upload an adapter and register it."""
+    draft(PllmDraft, name=name, base=base, files={"adapter_config.json": "0" * 64})  # a wrong name is found before the upload
+    files = yield from upload_adapter(folder, progress=progress)
+    return (yield from register(base, name, files))
+
+
+def explain(base: str, names: Iterable[str], space: str | None) -> Operation[Job]:
+    """Ask for pLLMs to be explained anew."""
+    return post(Job, "/v1/explanations", draft(ExplanationDraft, base=base, pllms=list(names), space=space))
+
+
+def merge(base: str, name: str, sources: Mapping[str, float], rank: int | None) -> Operation[Job]:
+    """Ask for pLLMs to be merged into a new one."""
+    listed = [draft(MergeSource, pllm=pllm, weight=weight) for pllm, weight in sources.items()]
+    return post(Job, "/v1/merges", draft(MergeDraft, name=name, base=base, sources=listed, rank=rank))
+
+
+def _read_config(path: Path) -> None:
+    try:
+        found = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise FileFormatError(f"'{path}' is not valid JSON: {error}. Was it cut or edited? Make it again.") from error
+    if not isinstance(found, dict):
+        raise FileFormatError(f"'{path}' is no adapter's configuration. Give a folder in PEFT's format.")
