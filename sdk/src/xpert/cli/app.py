@@ -9,14 +9,15 @@ import warnings
 
 import typer
 
-from xpert.cli import bench, catalogue, demo, explain, merge, personalize, select_pllm, space
+from xpert.cli import bench, catalogue, demo, explain, merge, personalize, select_pllm, server, space
 from xpert.cli.output import fail, note
 from xpert.core.errors import StorageError, XpertError
 
 HELP = """Explainable personalized tuning: choose the nearest personal LLM by coefficients, fine-tune that one.
 
 Exit status: 0 done, 2 wrong usage, 3 bad input, 4 bad or unsafe file, 5 parts that do not belong together, 6 not found,
-7 an optional part is not installed, 8 disk or server, 9 training, 10 another writer was first, 130 interrupted.
+7 an optional part is not installed, 8 disk or server, 9 training, 10 another writer was first, 11 no access, 12 too large,
+13 server away or busy, 130 interrupted.
 An abstention is an answer, not an error."""
 
 INTERRUPTED = 130
@@ -28,6 +29,9 @@ app.add_typer(catalogue.app, name="catalogue", help="Catalogues: the explained p
 app.command("select")(select_pllm.select)
 app.command("merge")(merge.merge)
 app.command("personalize")(personalize.personalize)
+app.add_typer(server.app, name="server", help="A server: log in, look at it, have it explain and merge.")
+for command in (server.push, server.pull, server.ls, server.jobs, server.job):
+    app.command(command.__name__)(command)
 app.add_typer(bench.app, name="bench", help="Benchmarks: each prints its figures beside the aims.")
 app.command("demo")(demo.demo)
 
@@ -39,6 +43,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    logging.getLogger("stamina").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()

@@ -12,7 +12,6 @@ from xpert.cli.parts import (
     EncoderOption,
     EngineOption,
     SpaceOption,
-    adapter_digests,
     find_adapter,
     open_candidates,
     open_encoder,
@@ -30,7 +29,7 @@ WeightedArgument = Annotated[list[str] | None, typer.Argument(help="ADAPTER=WEIG
 def merge(
     sources: WeightedArgument = None,
     texts: Annotated[Path | None, typer.Option("--for", help="Solve the weights for these texts instead.")] = None,
-    catalogue: Annotated[Path | None, typer.Option("--catalogue", "-c", help="Catalogue for --for.")] = None,
+    catalogue: Annotated[str | None, typer.Option("--catalogue", "-c", help="Catalogue for --for, or its address.")] = None,
     adapters: Annotated[str, typer.Option(help="Where --for finds adapters: a folder of theirs, or starter:")] = "starter:",
     base: Annotated[str | None, typer.Option("--base", "-b", help="Base model: checks the adapters; needed for --full.")] = None,
     rank: Annotated[int | None, typer.Option(help="Truncate to this rank; the error is reported.")] = None,
@@ -47,7 +46,7 @@ def merge(
         raise InputError("Give either ADAPTER=WEIGHT … or --for TEXTS with --catalogue; --full needs --base and takes no --rank.")
     data: dict[str, object] = {}
     if texts and catalogue:
-        candidates, where = open_candidates(catalogue), open_space(space)
+        candidates, where = open_candidates(catalogue, output), open_space(space)
         reader = open_encoder(engine, encoder)
         where.check_encoder(reader)
         candidates.check_space(where)
@@ -55,7 +54,7 @@ def merge(
         for warning in warn_about(found):
             output.warn(warning)
         single = differences(where.coefficients(reader.encode([t.text for t in found])), candidates)
-        digests = adapter_digests(catalogue)
+        digests = dict(zip(candidates.names, candidates.adapter_ids, strict=True))
         proposal = solve_merge(single.mean(0), candidates, n_texts=len(found), digests=digests)
         weighted = {s.name: s.weight for s in proposal.recipe.sources}
         if out:
@@ -71,7 +70,7 @@ def merge(
             f"Distance {proposal.distance:.1f} against {proposal.single_distance:.1f} of '{proposal.single}' alone: {verdict}."
         )
     else:
-        weighted = dict(_parse(item) for item in sources or [])
+        weighted = dict(parse_weighted(item) for item in sources or [])
     if out:
         data |= _write(weighted, base, rank, full, out)
     rows = [(short_name(name), weight) for name, weight in weighted.items()]
@@ -80,7 +79,14 @@ def merge(
         output.say(f"Wrote {out}, error of truncation {data['error']:.2%}.")
 
 
-def _parse(item: str) -> tuple[str, float]:
+def parse_weighted(item: str) -> tuple[str, float]:
+    """Read NAME=WEIGHT.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
     name, mark, weight = item.rpartition("=")
     try:
         value = float(weight)

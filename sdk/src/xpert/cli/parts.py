@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from xpert.cli.output import Output
+from xpert.cli.remote import open_client
 from xpert.core.catalogue import Candidates, Catalogue, load_compact
 from xpert.core.encoder import Encoder, JointEncoder
 from xpert.core.errors import InputError, NotFoundError
@@ -38,16 +40,22 @@ def open_encoder(engine: str, name: str | None = None) -> Encoder:
     return JointEncoder(find_runtime(engine).sentence_encoder(cache=cache_folder() / engine))
 
 
-def open_candidates(path: Path) -> Candidates:
-    """Load a catalogue, readable or compact, by the ending of its name."""
+def open_candidates(source: str, output: Output) -> Candidates:
+    """Load a catalogue: readable or compact by the ending of its name, or a server's by its address.
+
+    Raises
+    ------
+    InputError
+        It is an address, and not that of a catalogue.
+    """
+    if source.startswith(("http://", "https://")):
+        server, mark, base = source.rstrip("/").partition("/v1/catalogues/")
+        if not mark:
+            raise InputError(f"'{source}' is no catalogue's address. Write SERVER/v1/catalogues/BASE.")
+        with open_client(server, output) as client:
+            return client.catalogue(base).candidates
+    path = Path(source)
     return load_compact(path) if path.suffix == ".safetensors" else Catalogue.load(path).candidates
-
-
-def adapter_digests(path: Path) -> dict[str, str]:
-    """Return what a catalogue knows its pLLMs' adapters by: name -> digest, or its first 16 digits in the compact form."""
-    if path.suffix == ".safetensors":
-        return {name: name for name in load_compact(path).names}
-    return {entry.name: entry.adapter_digest for entry in Catalogue.load(path).entries}
 
 
 def find_adapter(place: str, name: str, digest: str) -> str:
@@ -58,7 +66,7 @@ def find_adapter(place: str, name: str, digest: str) -> str:
     place
         A folder of adapters' folders, or a collection such as ``starter:``.
     name, digest
-        As of `adapter_digests`.
+        As the catalogue's candidates have them; the first digits of the digest are enough.
 
     Raises
     ------

@@ -22,7 +22,9 @@ from xpert.core.texts import PersonalText, read_texts, warn_about
 
 def select(
     texts: Annotated[Path, typer.Argument(help='Texts: .jsonl {"text","prompt"?}, .txt, .csv or .parquet.')],
-    catalogue: Annotated[Path, typer.Option("--catalogue", "-c", help="Catalogue, readable or compact.")],
+    catalogue: Annotated[
+        str, typer.Option("--catalogue", "-c", help="Catalogue, readable or compact, or SERVER/v1/catalogues/BASE.")
+    ],
     base: Annotated[
         str | None, typer.Option("--base", "-b", help="Base model to answer the texts' prompts: surer, but an LLM runs.")
     ] = None,
@@ -36,7 +38,7 @@ def select(
     found = read_texts(texts)
     for warning in warn_about(found):
         output.warn(warning)
-    candidates = open_candidates(catalogue)
+    candidates = open_candidates(catalogue, output)
     selection = choose(
         found,
         candidates,

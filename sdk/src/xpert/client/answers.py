@@ -90,16 +90,17 @@ def check(answer: Answer) -> AttemptError:
     """Turn an error's answer into the failure it is: the exception that the server had, by its problem document."""
     problem = _problem(answer)
     status = answer.status
+    # A signed address to read from is asked for anew with every attempt.
+    ran_out = answer.foreign and status == 403 and answer.method == "GET"
     if problem:
         error = exception_of(problem)
         if problem.request_id:
             error.add_note(f"Request {problem.request_id} in the server's log.")
-        transient = problem.code in TRANSIENT or status in BUSY
+        transient = problem.code in TRANSIENT or status in BUSY or ran_out
     else:
         error = _plain(answer)
-        # No problem document: something before the server said it, such as a proxy whose replica just died. A signed address
-        # that ran out is asked for anew with the next attempt.
-        transient = status >= 500 or status in BUSY or (answer.foreign and status == 403 and answer.method == "GET")
+        # No problem document: something before the server said it, such as a proxy whose replica just died.
+        transient = status >= 500 or status in BUSY or ran_out
     after = _retry_after(answer.headers.get("retry-after", ""))
     return AttemptError(error, wait=after if transient and after is not None else transient)
 

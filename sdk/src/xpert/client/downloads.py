@@ -104,7 +104,7 @@ class Fetch(Exchange[int]):
         """
         if self.total and self.done < self.total:
             raise AttemptError(
-                UnavailableError(f"The download ended after {self.done} of {self.total} bytes. Try again."), wait=True
+                UnavailableError(f"The download ended at {self.done} of {self.total} bytes. Try again."), wait=True
             )
         return self.done
 

@@ -76,7 +76,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Status, headers (names in small letters) and body of an answer; ``foreign``: another host than the server gave it."""
+    """Status, headers (names in small letters) and body of an answer; ``foreign``: a store gave it, at a signed address."""
 
     method: str
     url: str

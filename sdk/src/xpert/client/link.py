@@ -88,18 +88,17 @@ class Link:
         return found.copy_merge_params(list(request.params)) if request.params else found
 
     def headers(self, request: Request, url: URL) -> dict[str, str]:
-        """Return the headers to send to ``url``: the token where that is the server's own origin, and no signed address."""
+        """Return the headers to send to ``url``: the token where that is the server's own, and not signed."""
         found = {"Accept": "application/json, application/problem+json", **request.headers}
-        signed = any(key.lower() in SIGNATURES for key in url.params)
-        if self.token and not signed and not self.foreign(url):
+        if self.token and not self.foreign(url):
             found["Authorization"] = f"Bearer {self.token}"
         if request.file is not None:
             found["Content-Length"] = str(request.file.stat().st_size)
         return found
 
     def foreign(self, url: URL) -> bool:
-        """Say whether ``url`` is on another host, port or scheme than the server."""
-        return origin(url) != origin(self.url)
+        """Say whether ``url`` needs no token: it is signed, or on another host, port or scheme than the server."""
+        return origin(url) != origin(self.url) or any(key.lower() in SIGNATURES for key in url.params)
 
     def redirected(self, method: str, url: URL, status: int, headers: Mapping[str, str]) -> URL | None:
         """Return where an answer sends a reader, None where it is the answer itself.

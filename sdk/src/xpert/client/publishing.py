@@ -13,8 +13,7 @@ from pydantic import BaseModel, ValidationError
 from xpert.client.answers import parse
 from xpert.client.cache import file_sha256
 from xpert.client.exchange import Answer, Exchange, Operation, Progress, Request, call, work
-from xpert.client.link import segment
-from xpert.core.errors import AccessError, ConflictError, FileFormatError, InputError, NotFoundError, UnsafeFileError
+from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError, UnsafeFileError
 from xpert.core.files import read_bytes, read_safetensors
 from xpert.wire import (
     ArtifactUpload,
@@ -119,26 +118,14 @@ def pllms(base: str | None, words: Mapping[str, float], after: str | None, size:
 
 
 def add_base(name: str, source: str) -> Operation[Base]:
-    """Register a base model; one that is there with the same source is returned."""
-    body = draft(BaseDraft, name=name, source=source)
-    try:
-        return (yield from post(Base, "/v1/bases", body))
-    except ConflictError:
-        there = yield from get(Base, f"/v1/bases/{segment(name)}")
-        if there.source != source:
-            raise
-        return there
+    """Register a base model; the same again is the one that is there."""
+    return post(Base, "/v1/bases", draft(BaseDraft, name=name, source=source))
 
 
 def add_space(path: Path, *, progress: Progress | None) -> Operation[Space]:
-    """Upload and register a style space; one that is there is returned."""
+    """Upload and register a style space; the same again is the one that is there."""
     digest = yield from upload(path, "space", progress=progress)
-    try:
-        return (yield from post(Space, "/v1/spaces", draft(SpaceDraft, artifact=digest)))
-    except ConflictError:
-        from xpert.core.space import StyleSpace
-
-        return (yield from get(Space, f"/v1/spaces/{StyleSpace.load(path).digest}"))
+    return (yield from post(Space, "/v1/spaces", draft(SpaceDraft, artifact=digest)))
 
 
 def upload(path: Path, kind: Kind, *, progress: Progress | None) -> Operation[str]:
@@ -203,22 +190,14 @@ def adapter_files(folder: Path) -> list[Path]:
 
 
 def register(base: str, name: str, files: Mapping[str, str]) -> Operation[Pllm]:
-    """Register an uploaded adapter; the same under the same name is returned.
+    """Register an uploaded adapter; the same again is the one that is there.
 
     Raises
     ------
     ConflictError
         The name stands for another adapter.
     """
-    body = draft(PllmDraft, name=name, base=base, files=dict(files))
-    try:
-        return (yield from post(Pllm, "/v1/pllms", body))
-    except ConflictError:
-        # The answer to a first attempt may have been lost.
-        there = yield from get(Pllm, f"/v1/pllms/{segment(base, name)}")
-        if there.files != body.files:
-            raise
-        return there
+    return post(Pllm, "/v1/pllms", draft(PllmDraft, name=name, base=base, files=dict(files)))
 
 
 def push(folder: Path, base: str, name: str, *, progress: Progress | None) -> Operation[Pllm]:

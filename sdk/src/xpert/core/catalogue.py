@@ -34,7 +34,7 @@ class Candidates:
     words
         Labels of the axes.
     names
-        Names of the pLLMs; in the compact form the first 16 hexadecimal digits of the adapter's digest.
+        Names of the pLLMs; in the compact form their adapter ids.
     coefficients
         Shape (n_pllms, n_axes).
     noise
@@ -47,6 +47,8 @@ class Candidates:
         Probes behind every mean.
     adapter_bytes
         Size of every adapter, shape (n_pllms,).
+    adapter_ids
+        What the adapters are known by: their digests; in the compact form the first 16 hexadecimal digits.
     """
 
     base_digest: str
@@ -59,6 +61,7 @@ class Candidates:
     base_unexplained: Matrix = field(repr=False)
     n_probes: int
     adapter_bytes: NDArray[np.int64] = field(repr=False)
+    adapter_ids: tuple[str, ...] = field(default=(), repr=False)
 
     def check_space(self, space: StyleSpace) -> None:
         """Refuse a space that this catalogue was not made in.
@@ -161,6 +164,7 @@ class Catalogue:
             base_unexplained=np.average([e.base_unexplained for e in self.entries], axis=0, weights=weights),
             n_probes=int(weights.min()),
             adapter_bytes=np.array([entry.adapter_bytes for entry in self.entries], np.int64),
+            adapter_ids=tuple(entry.adapter_digest for entry in self.entries),
         )
 
     def save(self, path: Path) -> None:
@@ -291,17 +295,19 @@ def load_compact(path: Path) -> Candidates:
             raise ValueError("its base_unexplained is no list")
         if not all(np.isfinite(a).all() for a in (noise, arrays["base"], coefficients, arrays["base_unexplained"])):
             raise ValueError("it holds NaN or infinity")
+        names = tuple(bytes(row).hex() for row in ids)
         return Candidates(
             base_digest=str(header["base_digest"]),
             space_digest=str(header["space_digest"]),
             words=tuple(map(str, words)),
-            names=tuple(bytes(row).hex() for row in ids),
+            names=names,
             coefficients=coefficients,
             noise=noise,
             base_coefficients=arrays["base"].astype(np.float64),
             base_unexplained=arrays["base_unexplained"].astype(np.float64),
             n_probes=n_probes,
             adapter_bytes=arrays["kib"].astype(np.int64) * 1024,
+            adapter_ids=names,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(f"'{path}' is no usable compact catalogue: {error}. Export it again.") from error

@@ -1,0 +1,249 @@
+"""The fake server's routes: REST v1 as docs/adr/0006-rest.md has it, tokens and audit apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from xpert.client.fake.faults import Reply, Seen, read_json
+from xpert.client.fake.state import State, now
+from xpert.core.errors import AccessError, ConflictError, FileFormatError, InputError, NotFoundError
+from xpert.core.files import sha256_hex
+from xpert.wire import (
+    ArtifactUpload,
+    BaseDraft,
+    ExplanationDraft,
+    MergeDraft,
+    Page,
+    Pllm,
+    PllmDraft,
+    SpaceDraft,
+    UploadDraft,
+    Version,
+)
+from xpert.wire.bodies import Scope
+
+Model = TypeVar("Model", bound=BaseModel)
+Handler = Callable[[State, Seen, list[str], str], Reply]
+"""``handler(state, request, segments of the path, address of the store)``."""
+
+ROUTES: list[tuple[str, re.Pattern[str], Scope | None, Handler]] = []
+RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+def route(method: str, path: str, scope: Scope | None) -> Callable[[Handler], Handler]:
+    """Register a handler for ``path``, in which ``*`` stands for a segment."""
+
+    def register(handler: Handler) -> Handler:
+        ROUTES.append((method, re.compile(path.replace("*", "([^/]+)")), scope, handler))
+        return handler
+
+    return register
+
+
+def read(model: type[Model], seen: Seen) -> Model:
+    """Read a request's body; unknown fields are refused."""
+    try:
+        return model.model_validate(read_json(seen))
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors())
+        raise InputError(f"The body is not usable: {found}.") from error
+
+
+def page(seen: Seen, items: Sequence[tuple[str, BaseModel]]) -> Reply:
+    """Answer with a page of named items."""
+    limit, after = int(seen.param("limit") or 100), seen.param("after") or ""
+    rest = sorted((pair for pair in items if pair[0] > after), key=lambda pair: pair[0])
+    following = rest[limit - 1][0] if len(rest) > limit else None
+    return Reply.of(Page[Any](items=[item.model_dump(mode="json") for _, item in rest[:limit]], next=following))
+
+
+@route("GET", "/healthz|/readyz", None)
+def _health(*_: object) -> Reply:
+    return Reply(headers={"content-type": "application/json"}, body=b'{"status":"ok"}')
+
+
+@route("GET", "/version", None)
+def _version(*_: object) -> Reply:
+    return Reply.of(Version(version="fake"))
+
+
+@route("GET", "/v1/bases", "read")
+def _bases(state: State, seen: Seen, *_: object) -> Reply:
+    return page(seen, list(state.bases.items()))
+
+
+@route("POST", "/v1/bases", "publish")
+def _add_base(state: State, seen: Seen, *_: object) -> Reply:
+    return Reply.of(state.add_base(read(BaseDraft, seen)), status=201)
+
+
+@route("GET", "/v1/bases/*", "read")
+def _base(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    return Reply.of(state.base(names[0]))
+
+
+@route("GET", "/v1/spaces", "read")
+def _spaces(state: State, seen: Seen, *_: object) -> Reply:
+    return page(seen, list(state.spaces.items()))
+
+
+@route("POST", "/v1/spaces", "publish")
+def _add_space(state: State, seen: Seen, *_: object) -> Reply:
+    return Reply.of(state.add_space(read(SpaceDraft, seen).artifact), status=201)
+
+
+@route("GET", "/v1/spaces/*", "read")
+def _space(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    if names[0] not in state.spaces:
+        raise NotFoundError(f"There is no style space {names[0][:12]} here.")
+    return Reply.of(state.spaces[names[0]])
+
+
+@route("POST", "/v1/uploads", "publish")
+def _upload(state: State, seen: Seen, _: list[str], store: str) -> Reply:
+    asked = read(UploadDraft, seen)
+    if asked.digest in state.blobs:
+        return Reply.of(ArtifactUpload(digest=asked.digest, present=True))
+    url = f"{store}/store/{asked.digest}?X-Amz-Signature=put"
+    headers = {"Content-Type": "application/octet-stream"}
+    return Reply.of(
+        ArtifactUpload(digest=asked.digest, present=False, url=url, headers=headers, expires=now() + timedelta(minutes=5))
+    )
+
+
+@route("GET", "/v1/artifacts/*", "read")
+def _artifact(state: State, _: Seen, names: list[str], store: str) -> Reply:
+    state.blob(names[0])
+    return Reply(status=307, headers={"location": f"{store}/store/{names[0]}?X-Amz-Signature=get"})
+
+
+@route("PUT", "/store/*", None)
+def _put(state: State, seen: Seen, names: list[str], _: str) -> Reply:
+    _signed(seen, "put")
+    if sha256_hex(seen.body) != names[0]:
+        raise FileFormatError(f"What came is not {names[0][:12]}. Send it again.")
+    state.put(seen.body)
+    return Reply()
+
+
+@route("GET", "/store/*", None)
+def _get(state: State, seen: Seen, names: list[str], _: str) -> Reply:
+    _signed(seen, "get")
+    data = state.blob(names[0])
+    found = RANGE.fullmatch(seen.headers.get("range", ""))
+    if not found:
+        return Reply(headers={"accept-ranges": "bytes"}, body=data)
+    first, last = int(found[1]), min(int(found[2] or len(data) - 1), len(data) - 1)
+    if first > last:
+        return Reply(status=416, headers={"content-range": f"bytes */{len(data)}"})
+    return Reply(status=206, headers={"content-range": f"bytes {first}-{last}/{len(data)}"}, body=data[first : last + 1])
+
+
+def _signed(seen: Seen, what: str) -> None:
+    """Refuse as S3 does: an address that is not signed for this, or a token beside the signature."""
+    if "authorization" in seen.headers or seen.param("X-Amz-Signature") != what:
+        raise AccessError("A signed address takes no token, and allows what it was signed for alone.")
+
+
+@route("GET", "/v1/pllms", "read")
+def _pllms(state: State, seen: Seen, *_: object) -> Reply:
+    base = seen.param("base")
+    if base:
+        state.base(base)
+    least = [word.partition(":") for key, word in seen.params if key == "word"]
+    kept = [
+        (f"{pllm.base}/{pllm.name}", pllm)
+        for pllm in state.pllms.values()
+        if base in {None, pllm.base} and all(_has(pllm, word, float(value or 0)) for word, _, value in least)
+    ]
+    return page(seen, kept)
+
+
+def _has(pllm: Pllm, word: str, least: float) -> bool:
+    words = pllm.explanation.words if pllm.explanation else []
+    return any(each.word == word and each.coefficient >= least for each in words)
+
+
+@route("POST", "/v1/pllms", "publish")
+def _add_pllm(state: State, seen: Seen, *_: object) -> Reply:
+    return Reply.of(state.add_pllm(read(PllmDraft, seen)), status=201)
+
+
+@route("GET", "/v1/pllms/*/*", "read")
+def _pllm(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    return Reply.of(state.pllm(names[0], names[1]))
+
+
+@route("DELETE", "/v1/pllms/*/*", "publish")
+def _remove(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    state.pllm(names[0], names[1])
+    del state.pllms[names[0], names[1]]
+    return Reply(status=204)
+
+
+@route("POST", "/v1/explanations", "publish")
+def _explain(state: State, seen: Seen, *_: object) -> Reply:
+    asked = read(ExplanationDraft, seen)
+    state.base(asked.base)
+    names = asked.pllms or sorted(name for base, name in state.pllms if base == asked.base)
+    for name in names:
+        state.pllm(asked.base, name)
+    return Reply.of(state.add_job("explain", asked.base, dict.fromkeys(names, asked.space or state.style.digest)), status=202)
+
+
+@route("POST", "/v1/merges", "publish")
+def _merge(state: State, seen: Seen, *_: object) -> Reply:
+    asked = read(MergeDraft, seen)
+    sources = [state.pllm(asked.base, source.pllm) for source in asked.sources]
+    heaviest = max(zip(asked.sources, sources, strict=True), key=lambda pair: abs(pair[0].weight))[1]
+    known = [(source.weight, state.words.get((asked.base, source.pllm), {})) for source in asked.sources]
+    mixed = {word: sum(weight * words.get(word, 0) for weight, words in known) for word in state.style.words}
+    state.words.setdefault((asked.base, asked.name), mixed)
+    state.add_pllm(PllmDraft(name=asked.name, base=asked.base, files=heaviest.files), merged_from=asked.sources)
+    return Reply.of(state.add_job("merge", f"{asked.base}/{asked.name}", {"pllm": asked.name}), status=202)
+
+
+@route("GET", "/v1/catalogues/*", "read")
+def _catalogue(state: State, seen: Seen, names: list[str], _: str) -> Reply:
+    info, data = state.catalogue(names[0])
+    headers = {"etag": f'"{info.version}"'}
+    if seen.headers.get("if-none-match") == headers["etag"]:
+        return Reply(status=304, headers=headers)
+    if seen.headers.get("accept", "").startswith("application/json"):
+        return Reply(headers={**headers, "content-type": "application/json"}, body=info.model_dump_json().encode())
+    return Reply(headers={**headers, "content-type": "application/octet-stream"}, body=data)
+
+
+@route("GET", "/v1/jobs", "read")
+def _jobs(state: State, seen: Seen, *_: object) -> Reply:
+    return page(seen, list(state.jobs.items()))
+
+
+@route("GET", "/v1/jobs/*", "read")
+def _job(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    return Reply.of(state.step(names[0]))
+
+
+@route("DELETE", "/v1/jobs/*", "publish")
+def _cancel(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    job = state.step(names[0])
+    if job.state in {"succeeded", "failed"}:
+        raise ConflictError(f"The job {job.id[:12]} has ended already: {job.state}.")
+    state.jobs[job.id] = job.model_copy(update={"state": "cancelled", "updated": now()})
+    return Reply(status=204)
+
+
+@route("GET", "/v1/jobs/*/events", "read")
+def _events(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    told = []
+    while True:
+        job = state.step(names[0])
+        told.append(f"event: job\ndata: {job.model_dump_json()}\n\n")
+        if job.state not in {"queued", "running"}:
+            break
+    return Reply(headers={"content-type": "text/event-stream"}, body="".join(told).encode())
