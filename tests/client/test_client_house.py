@@ -1,0 +1,73 @@
+"""What holds for the client as a whole: its weight, its documents, the ADR that it keeps to."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from inspect import signature
+from pathlib import Path
+
+import pytest
+
+import xpert.client
+from xpert.client import AsyncClient, Client
+from xpert.client.fake.routes import ROUTES
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "client.md").read_text()
+ADMIN = ("/v1/tokens", "/v1/audit")
+
+
+def test_it_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, xpert.client, xpert.client.fake\n"
+        "heavy = {'torch', 'ray', 'fastapi', 'starlette', 'uvicorn', 'transformers', 'rich', 'typer', 'xpert_services'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_command_line_loads_it_when_it_is_used() -> None:
+    code = "import sys, xpert.cli.app; print([name for name in ('httpx2', 'xpert.wire', 'xpert.client') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def methods(kind: type) -> dict[str, list[str]]:
+        return {name: list(signature(call).parameters) for name, call in vars(kind).items() if name[0] != "_" and callable(call)}
+
+    assert methods(Client) == methods(AsyncClient)
+    assert list(xpert.client.__all__) == sorted(xpert.client.__all__)
+
+
+def test_the_fake_has_every_path_of_the_decision() -> None:
+    rows = re.findall(r"^\| (`/.*?) \| (.*?) \|", (ROOT / "docs/adr/0006-rest.md").read_text(), re.MULTILINE)
+    paths = [path for cell, _ in rows for path in re.findall(r"`(/[^`]*)`", cell)]
+    assert len(paths) > 15
+    known = [pattern for _, pattern, *_ in ROUTES]
+    missing = [p for p in paths if not p.startswith(ADMIN) and not any(k.fullmatch(re.sub(r"{\w+}", "x", p)) for k in known)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL))
+def test_the_document_s_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XPERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    assert len([line for line in code.splitlines() if line.strip() and not line.startswith("#")]) <= 10
+    prelude = (
+        "import atexit, contextlib\nfrom xpert.client.fake import FakeServer\nfrom xpert.client.fake.state import adapter_bytes\n"
+        "from pathlib import Path\n"
+        "fake, stack = FakeServer(), contextlib.ExitStack()\n"
+        "for name in ('poetic', 'concise'):\n    _ = fake.add('starter', name, words={name: 0.8})\n"
+        "Path('my-adapter').mkdir()\n"
+        "for name, data in adapter_bytes('mine').items():\n    _ = Path('my-adapter', name).write_bytes(data)\n"
+        "URL = stack.enter_context(fake.serve())\n"
+    )
+    source = prelude + code.replace('"https://xpert.example.org"', "URL") + "\nstack.close()\n"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", source], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for expected in re.findall(r"#> (.*)", code):
+        assert expected in done.stdout

@@ -1,0 +1,182 @@
+"""Publishing, listing and jobs, as a platform engineer does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xpert.client.fake import FakeServer, Fault
+from xpert.client.fake.state import default_space
+from xpert.core.errors import (
+    ConflictError,
+    FileFormatError,
+    InputError,
+    MismatchError,
+    NotFoundError,
+    StorageError,
+    UnavailableError,
+    UnsafeFileError,
+)
+from xpert.core.space import StyleSpace
+
+Connect = Callable[..., Any]
+
+
+def test_push_list_and_delete(fake: FakeServer, connect: Connect, adapter: Path) -> None:
+    client = connect()
+    assert client.add_base("starter", "starter:base") == client.add_base("starter", "starter:base") == client.base("starter")
+    told: list[tuple[int, int]] = []
+    pllm = client.push(adapter, "starter", "mine", progress=lambda done, total: told.append((done, total)))
+    size = sum(path.stat().st_size for path in adapter.iterdir())
+    assert told[-1] == (size, size)
+    assert told == sorted(told)
+    assert pllm == client.pllm("starter", "mine")
+    assert client.wait(pllm.job).result == {"pllm": "mine"}
+    puts = [seen for seen in fake.seen if seen.method == "PUT"]
+    assert len(puts) == 2
+    assert client.push(adapter, "starter", "mine") == pllm
+    assert len([seen for seen in fake.seen if seen.method == "PUT"]) == 2, "what the store has is not sent again"
+    client.delete("starter", "mine")
+    with pytest.raises(NotFoundError, match="mine"):
+        client.pllm("starter", "mine")
+
+
+def test_a_name_stands_for_one_adapter(fake: FakeServer, connect: Connect, adapter: Path) -> None:
+    fake.add("starter", "mine")
+    with pytest.raises(ConflictError, match="another adapter"):
+        connect().push(adapter, "starter", "mine")
+
+
+def test_lists_are_read_page_by_page_and_filtered(fake: FakeServer, connect: Connect) -> None:
+    for i in range(7):
+        fake.add("starter", f"p{i}", words={"poetic": i / 10})
+    client = connect()
+    assert [pllm.name for pllm in client.pllms("starter", page=3)] == [f"p{i}" for i in range(7)]
+    assert len([seen for seen in fake.seen if seen.path == "/v1/pllms"]) == 3
+    assert [pllm.name for pllm in client.pllms(words={"poetic": 0.5})] == ["p5", "p6"]
+    assert [base.name for base in client.bases()] == ["starter"]
+    assert len(list(client.jobs())) == 7
+
+
+def test_a_style_space_comes_back_as_it_went(connect: Connect, tmp_path: Path, fake: FakeServer) -> None:
+    path = tmp_path / "mine.space.safetensors"
+    default_space().save(path)
+    client = connect()
+    body = client.add_space(path)
+    assert [space.digest for space in client.spaces()] == [body.digest]
+    assert StyleSpace.load(client.space(body.digest)).digest == body.digest
+    n = len(fake.seen)
+    assert client.space(body.digest).exists()
+    assert len(fake.seen) == n, "an immutable thing is asked for once"
+
+
+def test_explanations_and_merges_are_jobs(fake: FakeServer, connect: Connect) -> None:
+    fake.add("starter", "poetic", words={"poetic": 0.8})
+    fake.add("starter", "concise", words={"concise": 0.6})
+    client = connect()
+    job = client.merge("starter", "mix", {"poetic": 0.5, "concise": 0.5})
+    assert client.wait(job.id).result == {"pllm": "mix"}
+    mixed = client.pllm("starter", "mix")
+    assert {w.word: round(w.coefficient, 2) for w in mixed.explanation.words[:2]} == {"poetic": 0.4, "concise": 0.3}
+    assert [source.pllm for source in mixed.merged_from] == ["poetic", "concise"]
+    first = client.explain("starter", "poetic")
+    assert client.explain("starter", "poetic").id == first.id
+    assert set(client.wait(client.explain("starter").id).result) == {"poetic", "concise", "mix"}
+
+
+def test_what_the_server_would_refuse_is_refused_here(fake: FakeServer, connect: Connect, adapter: Path, tmp_path: Path) -> None:
+    client = connect()
+    with pytest.raises(InputError, match="Formal EN"):
+        client.push(adapter, "starter", "Formal EN")
+    with pytest.raises(InputError, match="weight"):
+        client.merge("starter", "mix", {"poetic": 99.0})
+    for wrong in ("../etc", "a/b", "", "?x"):
+        with pytest.raises(InputError, match="No name"):
+            client.pllm("starter", wrong)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFoundError, match="adapter_config"):
+        client.push(tmp_path / "empty", "starter", "mine")
+    (tmp_path / "empty" / "adapter_model.bin").write_bytes(b"x")
+    with pytest.raises(UnsafeFileError, match="pickled"):
+        client.push(tmp_path / "empty", "starter", "mine")
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-5])
+    with pytest.raises(FileFormatError, match="cut"):
+        client.push(adapter, "starter", "mine")
+    assert fake.seen == []
+
+
+def test_errors_are_those_of_the_server(fake: FakeServer, connect: Connect) -> None:
+    client = connect()
+    fake.faults.append(Fault(error=MismatchError("The base differs.")))
+    with pytest.raises(MismatchError, match=r"^The base differs\.") as caught:
+        client.version()
+    assert "fake" in caught.value.__notes__[0]
+    fake.faults.append(Fault(status=404))
+    with pytest.raises(NotFoundError, match="address of an XPerT server"):
+        client.version()
+
+
+def test_another_server_is_noticed(connect: Connect, fake: FakeServer) -> None:
+    fake.faults.append(Fault(path="/version", damage=True))
+    with pytest.raises(FileFormatError, match="REST v1"):
+        connect().version()
+
+
+def test_a_lost_answer_to_a_deletion_is_no_error(fake: FakeServer, connect: Connect) -> None:
+    fake.add("starter", "mine")
+    fake.faults.append(Fault(path="/v1/pllms/starter/mine", cut_after=0))
+    client = connect()
+    client.delete("starter", "mine")
+    with pytest.raises(NotFoundError):
+        client.delete("starter", "mine")
+
+
+def test_an_upload_is_repeated_and_signed_anew(fake: FakeServer, connect: Connect, adapter: Path) -> None:
+    client = connect()
+    client.add_base("starter", "starter:base")
+    fake.faults += [Fault(path="/store/", status=503), Fault(path="/store/", status=403)]
+    assert client.push(adapter, "starter", "mine").quarantined is None
+
+
+class TestJobs:
+    def test_progress_comes_by_events(self, connect: Connect, fake: FakeServer) -> None:
+        fake.state.job_steps = 4
+        job = fake.add("starter", "mine").job
+        told: list[int] = []
+        assert connect().wait(job, progress=lambda done, _: told.append(done)).state == "succeeded"
+        assert told == sorted(told)
+        assert set(told) == set(range(5))
+        assert [seen.path for seen in fake.seen] == [f"/v1/jobs/{job}", f"/v1/jobs/{job}/events", f"/v1/jobs/{job}"]
+
+    @pytest.mark.parametrize("fault", [Fault(status=404), Fault(status=502), Fault(cut_after=300), Fault(damage=True)])
+    def test_and_by_asking_where_events_do_not_come(self, connect: Connect, fake: FakeServer, fault: Fault) -> None:
+        fake.state.job_steps = 4
+        job = fake.add("starter", "mine").job
+        values = {key: getattr(fault, key) for key in ("status", "cut_after", "damage")}
+        fake.faults.append(Fault(path=f"/v1/jobs/{job}/events", **values))
+        assert connect().wait(job, poll=0).state == "succeeded"
+
+    def test_a_failed_one_raises_its_error(self, connect: Connect, fake: FakeServer) -> None:
+        job = fake.add("starter", "mine").job or ""
+        broken = {"state": "failed", "code": "storage", "error": "The disk is full."}
+        fake.state.jobs[job] = fake.state.jobs[job].model_copy(update=broken)
+        with pytest.raises(StorageError, match=r"explain starter/mine\) failed: The disk is full"):
+            connect().wait(job)
+
+    def test_a_cancelled_one_says_so(self, connect: Connect, fake: FakeServer) -> None:
+        fake.state.job_steps = 4
+        job = fake.add("starter", "mine").job
+        client = connect()
+        client.cancel(job)
+        with pytest.raises(ConflictError, match="cancelled"):
+            client.wait(job)
+
+    def test_one_that_takes_too_long_goes_on(self, connect: Connect, fake: FakeServer) -> None:
+        fake.state.job_steps = 4
+        job = fake.add("starter", "mine").job
+        with pytest.raises(UnavailableError, match="goes on"):
+            connect().wait(job, timeout=0)
