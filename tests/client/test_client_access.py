@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx2 import URL
 
 from xpert.client import Client, PlainHttpWarning
+from xpert.client.exchange import Request
 from xpert.client.fake import FakeServer
-from xpert.client.link import find_token, save_token
+from xpert.client.link import Link, find_token, save_token
 from xpert.core.errors import AccessError, InputError, NotFoundError
 
 Connect = Callable[..., Any]
@@ -37,6 +39,24 @@ def test_only_the_server_itself_sees_the_token(
     assert all(seen.headers["authorization"] == f"Bearer {SECRET}" for seen in fake.seen if seen not in to_the_store)
     shown = caplog.text + repr(client) + repr(getattr(client, "_setting", ""))
     assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://one.example/v1/bases", True),
+        ("https://one.example:443/x", True),
+        ("https://one.example/file?X-Amz-Signature=1", False),
+        ("https://one.example/file?signature=1", False),
+        ("https://one.example:9000/v1/bases", False),
+        ("http://one.example/v1/bases", False),
+        ("https://store.example/v1/bases", False),
+        ("https://one.example.evil.example/v1/bases", False),
+    ],
+)
+def test_to_which_addresses_it_goes(address: str, shown: bool) -> None:
+    link = Link("https://one.example", SECRET)
+    assert ("Authorization" in link.headers(Request(method="GET", target=address), URL(address))) is shown
 
 
 def test_it_is_not_in_what_errors_say(fake: FakeServer, connect: Connect) -> None:

@@ -132,6 +132,7 @@ class TestDownload:
         fake.faults += [Fault(path=place, cut_after=70_000), Fault(path=place, ignore_range=True)]
         folder = connect().pull("starter", "mine")
         assert (folder / WEIGHTS).read_bytes() == (adapter / WEIGHTS).read_bytes()
+        assert ranges(fake) == ["", "", "bytes=70000-"]
 
     def test_bytes_that_are_all_there_already(self, fake: FakeServer, connect: Connect, adapter: Path) -> None:
         fake.add("starter", "mine", folder=adapter)
@@ -262,8 +263,9 @@ class TestCache:
         cache = Cache(tmp_path / "kept", limit=3 * max(sizes))
         with Client(url, cache=cache) as client:
             folders = {name: client.pull("starter", name) for name in "abc"}
-            for age, name in enumerate("bca"):  # a was used last
+            for age, name in enumerate("abc"):
                 os.utime(folders[name], (age, age))
+            client.pull("starter", "a")
             folders["d"] = client.pull("starter", "d")
         assert {name for name, folder in folders.items() if folder.exists()} == {"a", "c", "d"}
         assert cache.size <= cache.limit
@@ -284,6 +286,13 @@ class TestCache:
             assert client.pull("starter", "a", tmp_path / "out").is_dir()
             client.pull("starter", "b")
             assert len(list((tmp_path / "kept" / "items").iterdir())) == 1
+
+    def test_the_newest_catalogue_stays(self, fake: FakeServer, url: str, tmp_path: Path) -> None:
+        fake.add("starter", "a")
+        fake.add("other", "b")
+        with Client(url, cache=Cache(tmp_path / "kept", limit=0)) as client:
+            first, second = client.catalogue("starter"), client.catalogue("other")
+        assert (first.path.exists(), second.path.exists()) == (False, True)
 
     def test_a_place_that_cannot_be_written(self, fake: FakeServer, url: str, tmp_path: Path) -> None:
         fake.add("starter", "a")

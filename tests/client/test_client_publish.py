@@ -57,8 +57,11 @@ def test_lists_are_read_page_by_page_and_filtered(fake: FakeServer, connect: Con
     assert [pllm.name for pllm in client.pllms("starter", page=3)] == [f"p{i}" for i in range(7)]
     assert len([seen for seen in fake.seen if seen.path == "/v1/pllms"]) == 3
     assert [pllm.name for pllm in client.pllms(words={"poetic": 0.5})] == ["p5", "p6"]
+    fake.add("starter", "plain", words={"poetic": -0.5})
+    assert [pllm.name for pllm in client.pllms(words={"poetic": -0.4})] == ["plain"]
     assert [base.name for base in client.bases()] == ["starter"]
-    assert len(list(client.jobs())) == 7
+    assert len(list(client.jobs())) == len(list(client.jobs(state="succeeded"))) == 8
+    assert not list(client.jobs(state="failed"))
 
 
 def test_a_style_space_comes_back_as_it_went(connect: Connect, tmp_path: Path, fake: FakeServer) -> None:
@@ -128,7 +131,7 @@ def test_another_server_is_noticed(connect: Connect, fake: FakeServer) -> None:
 
 def test_a_lost_answer_to_a_deletion_is_no_error(fake: FakeServer, connect: Connect) -> None:
     fake.add("starter", "mine")
-    fake.faults.append(Fault(path="/v1/pllms/starter/mine", cut_after=0))
+    fake.faults.append(Fault(path="/v1/pllms/starter/mine", cut_after=-1))
     client = connect()
     client.delete("starter", "mine")
     with pytest.raises(NotFoundError):

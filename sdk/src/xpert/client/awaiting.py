@@ -20,7 +20,7 @@ from xpert.client.catalogues import RemoteCatalogue
 from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operation, Pause, Progress, Work
 from xpert.client.link import segment
 from xpert.client.setting import HOPS, Setting, http_options
-from xpert.wire import Base, CatalogueInfo, Job, Page, Pllm, Space, Version
+from xpert.wire import Base, CatalogueInfo, Job, JobState, Page, Pllm, Space, Version
 
 T = TypeVar("T")
 PAGE = 100
@@ -101,7 +101,7 @@ class AsyncClient:
     def pllms(
         self, base: str | None = None, *, words: Mapping[str, float] | None = None, page: int = PAGE
     ) -> AsyncIterator[Pllm]:
-        """List pLLMs, of one base or with at least these coefficients: ``words={"poetic": 0.5}``."""
+        """List pLLMs, of one base or with at least these coefficients, ``words={"poetic": 0.5}``; below zero: at most."""
         return self._all(lambda after: publishing.pllms(base, words or {}, after, page))
 
     async def pllm(self, base: str, name: str) -> Pllm:
@@ -132,9 +132,9 @@ class AsyncClient:
         """Ask for pLLMs (name -> weight) to be merged into a new one, exactly or truncated to ``rank``."""
         return await self._run(publishing.merge(base, name, sources, rank))
 
-    def jobs(self) -> AsyncIterator[Job]:
-        """List the jobs."""
-        return self._all(lambda after: publishing.jobs(after, PAGE))
+    def jobs(self, *, state: JobState | None = None) -> AsyncIterator[Job]:
+        """List the jobs, or those in a state."""
+        return self._all(lambda after: publishing.jobs(state, after, PAGE))
 
     async def job(self, id_: str) -> Job:
         """Return one job."""

@@ -31,6 +31,8 @@ QUICK = 2
 ID = re.compile(r"^[0-9a-f]{16}$")
 """A pLLM's name in a compact catalogue: the first digits of its adapter's digest."""
 
+COMPACT = "application/vnd.xpert.catalogue, application/octet-stream"
+
 SPACE_FILE = "space.safetensors"
 
 
@@ -136,7 +138,7 @@ def space(cache: Cache, digest: str, *, progress: Progress | None) -> Operation[
 
 
 def _ask(link: Link, base: str, held: RemoteCatalogue | None) -> Operation[Answer]:
-    headers = {"Accept": "application/octet-stream"}
+    headers = {"Accept": COMPACT}
     if held and held.version:
         headers["If-None-Match"] = f'"{held.version}"'
     request = Request(method="GET", target=f"/v1/catalogues/{segment(base)}", headers=headers)

@@ -21,6 +21,7 @@ from xpert.wire import (
     BaseDraft,
     ExplanationDraft,
     Job,
+    JobState,
     MergeDraft,
     MergeSource,
     Page,
@@ -105,14 +106,14 @@ def spaces(after: str | None, size: int) -> Operation[Page[Space]]:
     return get(Page[Space], "/v1/spaces", after=after, limit=size)
 
 
-def jobs(after: str | None, size: int) -> Operation[Page[Job]]:
-    """List jobs, a page."""
-    return get(Page[Job], "/v1/jobs", after=after, limit=size)
+def jobs(state: JobState | None, after: str | None, size: int) -> Operation[Page[Job]]:
+    """List jobs, a page, those in a state."""
+    return get(Page[Job], "/v1/jobs", after=after, limit=size, state=state)
 
 
 def pllms(base: str | None, words: Mapping[str, float], after: str | None, size: int) -> Operation[Page[Pllm]]:
-    """List pLLMs, a page, those with at least these coefficients."""
-    params = [("limit", str(size)), *(("word", f"{word}:{least:g}") for word, least in words.items())]
+    """List pLLMs, a page, those with at least these coefficients (below zero: at most)."""
+    params = [("limit", str(size)), *(("word", f"{word}:{least:.3f}") for word, least in words.items())]
     params += [(key, value) for key, value in (("base", base), ("after", after)) if value]
     return parse(Page[Pllm], (yield from call(Request(method="GET", target="/v1/pllms", params=tuple(params)))))
 

@@ -31,7 +31,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """An answer; ``cut_after``: the connection breaks after so many bytes of the body."""
+    """An answer; ``cut_after``: the connection breaks after so many bytes of the body, -1: before the first of the head."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Fault:
     headers
         Headers of that answer: ``{"Retry-After": "1"}``.
     cut_after
-        Break the connection after so many bytes of the body.
+        Break the connection after so many bytes of the body; -1: the answer is lost, what was asked is done.
     damage
         Change the body's last byte.
     ignore_range

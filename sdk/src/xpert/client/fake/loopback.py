@@ -51,6 +51,9 @@ def _exchange(handler: BaseHTTPRequestHandler, answer: Callable[[Seen], Reply]) 
             body=handler.rfile.read(int(handler.headers.get("content-length") or 0)),
         )
     )
+    handler.close_connection |= reply.cut_after is not None
+    if reply.cut_after == -1:
+        return
     handler.send_response(reply.status)
     for key, value in reply.headers.items():
         handler.send_header(key, value)
@@ -59,5 +62,3 @@ def _exchange(handler: BaseHTTPRequestHandler, answer: Callable[[Seen], Reply]) 
     handler.end_headers()
     if handler.command != "HEAD":
         handler.wfile.write(reply.body[: reply.cut_after])
-    if reply.cut_after is not None:
-        handler.close_connection = True

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from xpert.client.fake.faults import Reply, Seen, read_json
 from xpert.client.fake.state import State, now
-from xpert.core.errors import AccessError, ConflictError, FileFormatError, InputError, NotFoundError
+from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError
 from xpert.core.files import sha256_hex
 from xpert.wire import (
     ArtifactUpload,
@@ -32,6 +32,7 @@ Handler = Callable[[State, Seen, list[str], str], Reply]
 """``handler(state, request, segments of the path, address of the store)``."""
 
 ROUTES: list[tuple[str, re.Pattern[str], Scope | None, Handler]] = []
+COMPACT = "application/vnd.xpert.catalogue"
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -164,9 +165,9 @@ def _pllms(state: State, seen: Seen, *_: object) -> Reply:
     return page(seen, kept)
 
 
-def _has(pllm: Pllm, word: str, least: float) -> bool:
+def _has(pllm: Pllm, word: str, bound: float) -> bool:
     words = pllm.explanation.words if pllm.explanation else []
-    return any(each.word == word and each.coefficient >= least for each in words)
+    return any(w.word == word and (w.coefficient >= bound if bound >= 0 else w.coefficient <= bound) for w in words)
 
 
 @route("POST", "/v1/pllms", "publish")
@@ -211,17 +212,18 @@ def _merge(state: State, seen: Seen, *_: object) -> Reply:
 @route("GET", "/v1/catalogues/*", "read")
 def _catalogue(state: State, seen: Seen, names: list[str], _: str) -> Reply:
     info, data = state.catalogue(names[0])
-    headers = {"etag": f'"{info.version}"'}
+    described = seen.headers.get("accept", "").startswith("application/json")
+    headers = {"etag": f'"{info.version}{".json" if described else ""}"', "vary": "Accept, Authorization"}
     if seen.headers.get("if-none-match") == headers["etag"]:
         return Reply(status=304, headers=headers)
-    if seen.headers.get("accept", "").startswith("application/json"):
-        return Reply(headers={**headers, "content-type": "application/json"}, body=info.model_dump_json().encode())
-    return Reply(headers={**headers, "content-type": "application/octet-stream"}, body=data)
+    kind, body = ("application/json", info.model_dump_json().encode()) if described else (COMPACT, data)
+    return Reply(headers={**headers, "content-type": kind}, body=body)
 
 
 @route("GET", "/v1/jobs", "read")
 def _jobs(state: State, seen: Seen, *_: object) -> Reply:
-    return page(seen, list(state.jobs.items()))
+    wanted = seen.param("state")
+    return page(seen, [(id_, job) for id_, job in state.jobs.items() if wanted in {None, job.state}])
 
 
 @route("GET", "/v1/jobs/*", "read")
@@ -232,10 +234,9 @@ def _job(state: State, _: Seen, names: list[str], __: str) -> Reply:
 @route("DELETE", "/v1/jobs/*", "publish")
 def _cancel(state: State, _: Seen, names: list[str], __: str) -> Reply:
     job = state.step(names[0])
-    if job.state in {"succeeded", "failed"}:
-        raise ConflictError(f"The job {job.id[:12]} has ended already: {job.state}.")
-    state.jobs[job.id] = job.model_copy(update={"state": "cancelled", "updated": now()})
-    return Reply(status=204)
+    if job.state in {"queued", "running"}:
+        state.jobs[job.id] = job.model_copy(update={"state": "cancelled", "updated": now()})
+    return Reply.of(state.jobs[job.id], status=202)
 
 
 @route("GET", "/v1/jobs/*/events", "read")

@@ -119,6 +119,8 @@ class FakeServer:
         body = b"" if request.method == "HEAD" else reply.body
         if reply.cut_after is None:
             return httpx2.Response(reply.status, headers=dict(reply.headers), content=body)
+        if reply.cut_after == -1:
+            raise httpx2.ReadError("the answer was lost")
         headers = {**reply.headers, "content-length": str(len(body))}
         return httpx2.Response(reply.status, headers=headers, stream=_Cut(body[: reply.cut_after]))
 
