@@ -179,7 +179,7 @@ class Client:
         progress
             Told of its steps.
         timeout
-            Seconds; None: as long as it takes.
+            Seconds; None: as long as it takes. With one, the job is asked for again and again instead of listened to.
         poll
             Seconds between two looks where the server sends no events.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from httpx2 import ServerSentEvent
 from pydantic import ValidationError
@@ -63,7 +64,8 @@ def wait(id_: str, *, progress: Progress | None, timeout: float | None, poll: fl
         It has not ended in time; it goes on.
     """
     began = time.monotonic()
-    listening = True
+    # A stream that only says that it is alive could not be left in time.
+    listening = timeout is None
 
     def tell(job: Job) -> None:
         if progress:
@@ -78,11 +80,8 @@ def wait(id_: str, *, progress: Progress | None, timeout: float | None, poll: fl
             return _ended(job)
         if listening:
             listen = Listen(id_, tell)
-            try:
+            with suppress(UnavailableError, NotFoundError):
                 yield listen
-            except (UnavailableError, NotFoundError):
-                if timeout is not None and time.monotonic() - began > timeout:
-                    raise
             listening = listen.heard
             if listen.ended:
                 continue

@@ -206,7 +206,7 @@ def _merge(state: State, seen: Seen, *_: object) -> Reply:
     mixed = {word: sum(weight * words.get(word, 0) for weight, words in known) for word in state.style.words}
     state.words.setdefault((asked.base, asked.name), mixed)
     state.add_pllm(PllmDraft(name=asked.name, base=asked.base, files=heaviest.files), merged_from=asked.sources)
-    return Reply.of(state.add_job("merge", f"{asked.base}/{asked.name}", {"pllm": asked.name}), status=202)
+    return Reply.of(state.add_job("merge", f"{asked.base}/{asked.name}", {"pllm": f"{asked.base}/{asked.name}"}), status=202)
 
 
 @route("GET", "/v1/catalogues/*", "read")

@@ -113,7 +113,7 @@ class State:
             merged_from=merged_from or [],
         )
         self.pllms[draft.base, draft.name] = pllm
-        job = self.add_job("explain", f"{draft.base}/{draft.name}", {"pllm": draft.name})
+        job = self.add_job("explain", f"{draft.base}/{draft.name}", {draft.name: _made(draft)})
         return self._explained(draft.base, draft.name, job.id)
 
     def _explained(self, base: str, name: str, job: str) -> Pllm:
@@ -211,6 +211,10 @@ def adapter_bytes(seed: str, *, rank: int = 2, width: int = 8) -> dict[str, byte
         path = Path(folder) / WEIGHTS
         write_safetensors(path, tensors)
         return {WEIGHTS: path.read_bytes(), CONFIG: json.dumps(config).encode()}
+
+
+def _made(draft: PllmDraft) -> str:
+    return sha256_hex(f"entry {draft.model_dump_json()}".encode())
 
 
 def now() -> datetime:
