@@ -25,6 +25,10 @@ Tensors = dict[str, np.ndarray[Any, np.dtype[Any]]]
 OURS = ("adapter_config.json", "config.json", "state.json")
 """Files that mark a folder as a model, an adapter or a checkpoint, which may be replaced by the next one."""
 
+UMASK = os.umask(0o077)
+os.umask(UMASK)
+"""Rights that new files do not get. It can only be read by setting it, which threads would notice: once, here."""
+
 ABANDONED = 3600
 """Seconds without a write after which an unfinished file belongs to a process that is gone."""
 
@@ -103,7 +107,7 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], *, mode: int | None 
                 stream.write(block)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).chmod(0o666 & ~_umask() if mode is None else mode)
+        Path(name).chmod(0o666 & ~UMASK if mode is None else mode)
         Path(name).replace(path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
@@ -145,7 +149,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
         raise _storage(path, error) from error
     try:
         yield stage
-        stage.chmod(0o777 & ~_umask())
+        stage.chmod(0o777 & ~UMASK)
         for part in (*stage.rglob("*"), stage):
             _sync(part)
         _swap(stage, path)
@@ -332,12 +336,6 @@ def decode(data: bytes, dtype: str) -> np.ndarray[Any, np.dtype[Any]]:
     """Turn a tensor's bytes into values of a type in `DTYPES`; bfloat16 becomes float32 without loss."""
     values = np.frombuffer(data, DTYPES[dtype])
     return (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else values
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _storage(path: Path, error: OSError) -> StorageError:
