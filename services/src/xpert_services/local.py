@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from xpert_services.services import Services, Settings
 from xpert_services.store import open_store
 
 END_S = 20.0
+LOOK_S, GARBAGE_S = 300.0, 86400.0
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,31 @@ def working(worker: Worker) -> Iterator[None]:
         thread.join(END_S)
 
 
+@contextmanager
+def keeping_house(services: Services) -> Iterator[None]:
+    """Bring catalogues up to date now and then, and free what nothing refers to once a day, while the block runs."""
+    over = threading.Event()
+
+    def keep() -> None:
+        last = time.monotonic()
+        while not over.wait(LOOK_S):
+            try:
+                services.catalogues.refresh_all()
+                if time.monotonic() - last >= GARBAGE_S:
+                    last = time.monotonic()
+                    log.info("Freed: %s", services.store.collect_garbage())
+            except XpertError as error:
+                log.warning("Keeping house failed and is tried again: %s", error)
+
+    thread = threading.Thread(target=keep, name="house", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(END_S)
+
+
 def serve(site: Site) -> None:
     """Serve until the process is asked to end (SIGINT, SIGTERM)."""
     services = Services.over(open_store(site.store), site.settings)
@@ -114,7 +141,7 @@ def serve(site: Site) -> None:
         log_level="warning",
         timeout_graceful_shutdown=int(END_S),
     )
-    with working(make_worker(services)):
+    with working(make_worker(services)), keeping_house(services):
         _Server(config).run()
 
 

@@ -54,7 +54,7 @@ class BaseDraft(Draft):
     """A base model to register: ``source`` is what the server loads it by (a folder there, starter:base or a hub name)."""
 
     name: Name
-    source: str = Field(pattern=r"^[A-Za-z0-9./~_][A-Za-z0-9./~_:@+-]{0,299}$", examples=["starter:base"])
+    source: str = Field(pattern=r"^[A-Za-z0-9./~_][A-Za-z0-9./~_:@+-]{0,199}$", examples=["starter:base"])
 
 
 class Base(Answer):

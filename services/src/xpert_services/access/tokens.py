@@ -16,6 +16,7 @@ from xpert.wire import Page, Token, TokenDraft
 from xpert.wire.bodies import Scope
 from xpert_services.listing import read_page
 from xpert_services.store import Draft, Record, Store
+from xpert_services.store.keys import collection_prefix
 
 COLLECTION = "tokens"
 SCOPES: tuple[Scope, ...] = ("read", "publish", "admin")
@@ -122,7 +123,7 @@ class Tokens:
 
     def any(self) -> bool:
         """Tell whether there is a token, or ever was one."""
-        return self._fixed is not None or next(iter(self._store.objects.scan(f"v1/records/{COLLECTION}/")), None) is not None
+        return self._fixed is not None or next(iter(self._store.objects.scan(collection_prefix(COLLECTION))), None) is not None
 
     def check(self, secret: str) -> Caller:
         """Return who a bearer token belongs to.

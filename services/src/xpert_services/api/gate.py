@@ -73,8 +73,7 @@ class Gate:
             return
         visit = _Visit(scope, self._services, send)
         try:
-            visit.caller = await self._admit(scope)
-            scope["state"]["caller"] = visit.caller
+            scope["state"]["caller"] = await self._admit(scope)
             await self._app(scope, self._limited(scope, receive), visit.send)
         except Exception as error:
             if visit.status:
@@ -95,15 +94,15 @@ class Gate:
         client = scope["client"][0] if scope.get("client") else "unknown"
         if not path.startswith("/v1/") or SIGNED.fullmatch(path):
             return None
-        if not self._rate.test(self._anonymous, client):
-            raise self._too_often(self._anonymous, client)
         scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
         try:
             if scheme.lower() != "bearer":
                 raise AccessError("This needs a token. Send the header 'Authorization: Bearer TOKEN'.")
             caller = await run_in_threadpool(self._services.tokens.check, secret.strip())
         except AccessError as error:
-            self._rate.hit(self._anonymous, client)
+            # Counted after the look at the token: who shares an address with a stranger gets in all the same.
+            if not self._rate.hit(self._anonymous, client):
+                raise self._too_often(self._anonymous, client) from error
             raise Refused(error, 401, {"www-authenticate": "Bearer"}) from error
         if not self._rate.hit(self._requests, caller.id):
             raise self._too_often(self._requests, caller.id)
@@ -149,10 +148,15 @@ class _Visit:
         asked = Headers(scope=scope).get("x-request-id", "")
         self.request_id = asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
         self.status = 0
-        self.caller: Caller | None = None
         self._scope, self._services, self._send = scope, services, send
         self._begun = time.monotonic()
         scope.setdefault("state", {})["request_id"] = self.request_id
+
+    @property
+    def caller(self) -> Caller | None:
+        """Who asks, as far as that is known."""
+        found: Caller | None = self._scope["state"].get("caller")
+        return found
 
     async def send(self, message: Message) -> None:
         """Add what every answer carries, and log a write before its caller hears of it."""
@@ -162,8 +166,9 @@ class _Visit:
             headers["x-request-id"] = self.request_id
             for name, value in SECURITY.items():
                 headers.setdefault(name, value)
-            if self.caller and self._scope["method"] not in READING:
-                await self._audit(self.caller)
+            caller = self.caller
+            if caller and self._scope["method"] not in READING:
+                await self._audit(caller)
         await self._send(message)
 
     async def _audit(self, caller: Caller) -> None:
@@ -188,7 +193,7 @@ class _Visit:
             "method": self._scope["method"],
             "path": self._scope["path"],
             "status": self.status,
-            "token": self.caller.id if self.caller else None,
+            "token": caller.id if (caller := self.caller) else None,
             "seconds": round(time.monotonic() - self._begun, 4),
         }
         log.info("%s %s %s", told["method"], told["path"], told["status"], extra={"told": told})

@@ -105,19 +105,8 @@ class Pllms:
         InputError, UnsafeFileError, NotFoundError, TooLargeError
             As for `check_files`; NotFoundError also where there is no such base.
         """
-        base = self._bases.get(draft.base)
-        n_bytes = check_files(self._store, draft.files, most_bytes=self._most_bytes)
         registration = new_name()
-        pllm = Pllm(
-            name=draft.name,
-            base=draft.base,
-            base_digest=base.digest,
-            adapter_digest="",
-            adapter_bytes=n_bytes,
-            files=dict(draft.files),
-            created=datetime.fromtimestamp(self._store.objects.now(), UTC),
-            merged_from=list(merged_from),
-        )
+        pllm = self._described(draft, merged_from)
         value = {**pllm.model_dump(mode="json"), "registration": registration, "origin": origin, "explanations": {}}
         files = {f"{FILE}{name}": digest for name, digest in draft.files.items()}
         try:
@@ -240,6 +229,19 @@ class Pllms:
             return Draft({**record.value, "quarantined": reason, "explanations": {}}, files)
 
         return self._change(base, name, registration, change)
+
+    def _described(self, draft: PllmDraft, merged_from: Sequence[MergeSource]) -> Pllm:
+        base = self._bases.get(draft.base)
+        return Pllm(
+            name=draft.name,
+            base=draft.base,
+            base_digest=base.digest,
+            adapter_digest="",
+            adapter_bytes=check_files(self._store, draft.files, most_bytes=self._most_bytes),
+            files=dict(draft.files),
+            created=datetime.fromtimestamp(self._store.objects.now(), UTC),
+            merged_from=list(merged_from),
+        )
 
     def _record(self, base: str, name: str) -> Record:
         try:

@@ -91,6 +91,8 @@ async def upload(request: Request, services: Parts, digest: Digest, address: Ann
     """Take the bytes of a file at an address that POST /v1/uploads gave; they must have the digest and size asked for."""
     query = {name: str(value) for name, value in address.model_dump().items()}
     await run_in_threadpool(services.signer.check, "upload", {"digest": digest, **query})
+    # For the log of writes: who asked for the address answers for what is sent there.
+    request.state.caller = Caller(address.token, "upload", "publish")
     with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
         path = FilePath(folder) / "upload"
         await _receive(request, path, digest=digest, size=address.size)
