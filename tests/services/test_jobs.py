@@ -158,14 +158,22 @@ def test_a_worker_that_shall_end_gives_its_job_back(jobs: Jobs) -> None:
     asked = jobs.submit(request())
 
     def handle(leases: Sequence[Lease]) -> None:
+        leases[0].report(1, 3)
         worker.stop()
-        progress_of(leases)(1, 3)
-        raise AssertionError("unreachable")
+        # At once, and not only when a handler that computes for long looks up.
+        found = jobs.get(asked.id)
+        assert (found.state, found.attempts, found.done) == ("queued", 0, 1)
+        with pytest.raises(Stopped):
+            progress_of(leases)(2, 3)
+        with pytest.raises(ConflictError):
+            leases[0].succeed({})
+        raise Stopped
 
     worker = Worker(jobs, {"explain": handle})
     worker.run()
-    found = jobs.get(asked.id)
-    assert (found.state, found.attempts, found.done) == ("queued", 0, 1)
+    assert jobs.get(asked.id).state == "queued"
+    assert worker.step() is True  # what a stopped worker takes by chance goes back untouched
+    assert (jobs.get(asked.id).state, jobs.get(asked.id).attempts) == ("queued", 0)
 
 
 def test_a_worker_outlives_a_store_that_is_away(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,7 @@ class Lease:
 
     def give_back(self) -> None:
         """Put the job back into the queue as if it had not been taken: the worker is about to end."""
+        self.is_returned = True
         with contextlib.suppress(ConflictError):
             self._end(lambda job, _: replace(job, state="queued", attempts=job.attempts - 1))
 

@@ -42,10 +42,9 @@ class Worker:
         self._held: Sequence[Lease] = ()
 
     def stop(self) -> None:
-        """End `run`: jobs under way go back to the queue when their handlers report progress next."""
+        """End `run`: jobs under way go back to the queue at once, and their handlers stop at the next report of progress."""
         self._over.set()
-        for lease in self._held:
-            lease.is_returned = True
+        _give_back(self._held)
 
     def run(self) -> None:
         """Work until `stop` is called."""
@@ -63,7 +62,9 @@ class Worker:
         """Do what is due first; returns whether there was something."""
         leases = self._jobs.take(kinds=self._handlers.keys(), lease_s=self._lease_s, most=self._most)
         self._held = leases
-        if leases:
+        if self._over.is_set():
+            _give_back(leases)
+        elif leases:
             with renewed(leases, lease_s=self._lease_s):
                 self._work(leases)
         return bool(leases)
@@ -86,8 +87,6 @@ class Worker:
         for lease in leases:
             if lease.is_cancelled and not lease.has_ended:
                 lease.give_up()
-            elif lease.is_returned and not lease.has_ended:
-                lease.give_back()
 
     @staticmethod
     def _end(lease: Lease, error: Exception) -> None:
@@ -95,3 +94,13 @@ class Worker:
             lease.fail(error)
         except ConflictError as lost:
             log.warning("%s", lost)
+
+
+def _give_back(leases: Sequence[Lease]) -> None:
+    for lease in leases:
+        if not lease.has_ended:
+            try:
+                lease.give_back()
+            except XpertError as error:
+                # Another worker takes it up when the lease has run out.
+                log.warning("Cannot give back job %s: %s", lease.id, error)
