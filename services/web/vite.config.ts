@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
-import { mockServer } from "./mock/plugin";
+import { mockServer } from "./mock/plugin.ts";
 
 // `--mode mock` serves the page beside a small /v1 of recorded answers; a build never holds any of it.
 export default defineConfig(({ mode }) => ({

@@ -37,7 +37,7 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     compact = OUT / f"{BASE}.xcat.safetensors"
     catalogue.export_compact(compact)
-    version = sha256_hex(compact.read_bytes())[:32]
+    version = sha256_hex(compact.read_bytes())
     jobs = [_job(e, i) for i, e in enumerate(entries)]
     _write("bases", [wire.Base(name=BASE, source="starter:base", digest=base.digest, created=START)])
     _write("spaces", [_space(space)])
@@ -75,14 +75,14 @@ def _others(like: Explanation) -> list[wire.Pllm]:
     refused = "Tensor 'layers.3.q_proj.lora_B' holds NaN or infinity. Train the adapter again with a smaller learning rate."
     return [
         wire.Pllm(name="old-timer", adapter_digest=sha256_hex(b"old-timer"), quarantined=refused, **kept),
-        wire.Pllm(name="support-desk", adapter_digest=sha256_hex(b"support-desk"), job=sha256_hex(b"support-desk job")[:32], **kept),
+        wire.Pllm(name="support-desk", adapter_digest=sha256_hex(b"support-desk"), job=sha256_hex(b"support-desk job"), **kept),
     ]
 
 
 def _job(entry: Explanation, i: int) -> wire.Job:
     at = START + timedelta(minutes=7 * i, seconds=20)
     return wire.Job(
-        id=sha256_hex(f"explain {entry.adapter_digest} {entry.space_digest}".encode())[:32],
+        id=sha256_hex(f"explain {entry.adapter_digest} {entry.space_digest}".encode()),
         kind="explain",
         state="succeeded",
         done=entry.n_probes,

@@ -39,6 +39,7 @@ async function load(progress: (done: number, total: number) => void): Promise<Lo
     download(modelUrl, progress),
     download(vocabularyUrl, () => {}),
   ]);
+  progress(0, 0); // What is left is to start it.
   // Without this the 8-bit weights would be turned into 32 bits again for every text.
   const session = await ort.InferenceSession.create(model, { extra: { session: { disable_quant_qdq: "1" } } });
   return { session, pieces: new WordPieces(new TextDecoder().decode(vocabulary)) };
@@ -55,7 +56,7 @@ async function download(url: string, progress: (done: number, total: number) => 
     if (!value) break;
     parts.push(value);
     done += value.length;
-    progress(done, Math.max(total, done));
+    progress(done, total);
   }
   const whole = new Uint8Array(done);
   parts.reduce((at, part) => (whole.set(part, at), at + part.length), 0);

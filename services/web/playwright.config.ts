@@ -1,0 +1,36 @@
+import { existsSync } from "node:fs";
+import { defineConfig } from "@playwright/test";
+
+const PORT = 4179;
+// A Chromium of the system where there is one; else the one that `npx playwright install chromium` brings.
+const system = [process.env["XPERT_CHROMIUM"], "/usr/bin/chromium", "/usr/bin/google-chrome"].find((path) => path && existsSync(path));
+
+const looks = [
+  { name: "desktop-light", viewport: { width: 1280, height: 860 }, colorScheme: "light" },
+  { name: "desktop-dark", viewport: { width: 1280, height: 860 }, colorScheme: "dark" },
+  { name: "phone-light", viewport: { width: 390, height: 844 }, colorScheme: "light" },
+  { name: "phone-dark", viewport: { width: 390, height: 844 }, colorScheme: "dark" },
+] as const;
+
+export default defineConfig({
+  testDir: "tests/page",
+  outputDir: "../../out/web/traces",
+  reporter: [["list"]],
+  workers: 1,
+  timeout: 90_000,
+  expect: { timeout: 30_000 }, // The encoder starts within seconds, on a busy machine within some more.
+  use: {
+    baseURL: `http://127.0.0.1:${PORT}/`,
+    launchOptions: { ...(system ? { executablePath: system } : {}), args: ["--no-sandbox"] },
+    trace: "retain-on-failure",
+  },
+  projects: [
+    { name: "behaviour", testMatch: /behaviour/, use: { viewport: looks[0].viewport } },
+    ...looks.map(({ name, viewport, colorScheme }) => ({ name, testMatch: /looks/, use: { viewport, colorScheme } })),
+  ],
+  webServer: {
+    command: `npx vite preview --mode mock --host 127.0.0.1 --port ${PORT} --strictPort`,
+    port: PORT,
+    reuseExistingServer: false,
+  },
+});
