@@ -86,6 +86,8 @@ class World {
 
   private events(id: string, response: ServerResponse): void {
     response.writeHead(200, { "content-type": "text/event-stream" });
+    const begun = this.jobs.findIndex((job) => job.id === id && job.state === "running");
+    if (begun >= 0) this.jobs[begun] = { ...this.jobs[begun]!, done: 11 };
     const timer = setInterval(() => {
       const at = this.jobs.findIndex((job) => job.id === id);
       const job = this.jobs[at];

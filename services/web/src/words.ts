@@ -2,7 +2,8 @@
 
 import type { Explained, Pllm, WordBody } from "./wire";
 
-export const number = (x: number, digits = 2): string => x.toFixed(digits).replace("-", "−");
+/** A number with a real minus sign, and none before zero. */
+export const number = (x: number, digits = 2): string => x.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
 
 export const percent = (x: number): string => `${Math.round(100 * x)} %`;
 

@@ -67,7 +67,7 @@ function Table(props: { shelf: Shelf; route: Route; base: string; filters: reado
     .filter((pllm) => filters.every((f) => passes(f, wordOf(pllm, f.word)?.coefficient)))
     .sort(order(sort));
   const asked = [...new Set([...filters.map((f) => f.word), ...(words.includes(sort.key) ? [sort.key] : [])])];
-  const reach = Math.max(1, ...shelf.pllms.flatMap((p) => asked.map((word) => wordOf(p, word)?.upper ?? 0)));
+  const reach = Math.max(0.2, ...shelf.pllms.flatMap((p) => asked.map((word) => wordOf(p, word)?.upper ?? 0)));
   return (
     <>
       <h1>Catalogue</h1>
@@ -194,7 +194,7 @@ function Controls(props: { route: Route; words: readonly string[]; filters: read
         <ul class="chips" aria-label="Filters">
           {filters.map((f) => (
             <li key={f.word}>
-              {f.word} {f.least < 0 ? "≤" : "≥"} {number(f.least, 1)}
+              {f.word} {f.least < 0 ? "≤" : "≥"} {String(f.least).replace("-", "−")}
               <button type="button" aria-label={`Remove the filter ${f.word}`} onClick={() => put(filters.filter((g) => g !== f))}>
                 ×
               </button>
@@ -230,7 +230,7 @@ function Row({ pllm, asked, reach }: { pllm: Pllm; asked: readonly string[]; rea
         <a href={link(pllm.base, "pllms", pllm.name)}>{pllm.name}</a>
       </th>
       <td class="words">
-        <Strongest pllm={pllm} />
+        <Strongest pllm={pllm} most={asked.length > 1 ? 2 : 3} />
       </td>
       {asked.map((word) => {
         const found = wordOf(pllm, word);
@@ -253,12 +253,12 @@ function Row({ pllm, asked, reach }: { pllm: Pllm; asked: readonly string[]; rea
   );
 }
 
-function Strongest({ pllm }: { pllm: Pllm }) {
+function Strongest({ pllm, most }: { pllm: Pllm; most: number }) {
   if (pllm.quarantined) return <span class="badge bad">refused</span>;
   if (!isExplained(pllm)) return <span class="badge">being explained</span>;
   return (
     <ul class="strongest">
-      {tellingWords(pllm, 3).map((w) => (
+      {tellingWords(pllm, most).map((w) => (
         <li key={w.word} class={w.coefficient < 0 ? "less" : "more"}>
           {w.word} <b>{number(w.coefficient)}</b>
         </li>

@@ -20,6 +20,8 @@ export function Figure(props: { label: string; signature: string; draw: Draw; af
     const svg = Plot.plot({ width, ...draw(width) }) as SVGSVGElement;
     // Plot's few rules stand in style.css: the page's policy takes no inline style.
     svg.querySelectorAll("style").forEach((style) => style.remove());
+    // Plot labels its groups "dot" and "rule", which tells a listener nothing.
+    svg.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
     svg.setAttribute("class", "figure");
     svg.setAttribute("aria-label", label);
     svg.setAttribute("role", svg.querySelector("a") ? "group" : "img");
