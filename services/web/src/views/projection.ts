@@ -1,56 +1,62 @@
-// From coefficients in dozens of words to places on a map: the two directions in which the pLLMs differ most.
+// From coefficients in dozens of words to places on a map, and labels beside them.
 
-import { dot, mean, minus, row, stack, type Matrix, type Vector } from "../selection/linear";
-
-export interface Projection {
-  /** Place of every row, (x, y). */
+export interface Layout {
+  /** Place of every row, (x, y); the last row is at zero. */
   readonly places: readonly (readonly [number, number])[];
-  /** What each column adds to x and y. */
-  readonly directions: readonly (readonly [number, number])[];
-  /** Share of the rows' spread that the map shows. */
-  readonly share: number;
+  /** How far distances on the map are off, as a share of the distances. */
+  readonly error: number;
 }
 
-const N_STEPS = 200;
+const N_STEPS = 300;
+const MANY = 300;
 
-/** Principal components of `rows` by power iteration; places are relative to `origin`. */
-export function principal(rows: readonly ArrayLike<number>[], origin: ArrayLike<number>): Projection {
-  const table = stack(rows);
-  const middle = mean(table);
-  const centred = stack(rows.map((_, i) => minus(row(table, i), middle)));
-  const first = direction(centred, []);
-  const second = direction(centred, [first]);
-  const total = dot(centred.data, centred.data);
-  const shown = rows.reduce((sum, _, i) => sum + dot(row(centred, i), first) ** 2 + dot(row(centred, i), second) ** 2, 0);
-  return {
-    places: rows.map((_, i) => {
-      const from = minus(row(table, i), origin);
-      return [dot(from, first), dot(from, second)] as const;
-    }),
-    directions: Array.from(first, (x, j) => [x, second[j]!] as const),
-    share: total > 0 ? shown / total : 1,
-  };
-}
-
-function direction(centred: Matrix, others: readonly Vector[]): Vector {
-  let found = Float64Array.from({ length: centred.columns }, (_, j) => 1 + (j % 3) / 7);
-  for (let step = 0; step < N_STEPS; step++) {
-    const next = new Float64Array(centred.columns);
-    for (let i = 0; i < centred.rows; i++) {
-      const along = dot(row(centred, i), found);
-      row(centred, i).forEach((x, j) => (next[j] = next[j]! + along * x));
+/**
+ * Lays rows out so that distances on the map come near those between rows: multidimensional scaling by majorization (SMACOF).
+ *
+ * Styles are nearly at right angles to each other, so that any two directions show little of them; distances show more.
+ */
+export function layOut(rows: readonly ArrayLike<number>[]): Layout {
+  const n = rows.length;
+  const far = rows.map((a) => rows.map((b) => distance(a, b)));
+  const unit = Math.max(...far.flat(), 1e-9);
+  // Golden angles: an even start that is the same every time.
+  let places = rows.map((_, i) => spiral(i, n, unit));
+  for (let step = 0; step < (n > MANY ? N_STEPS / 10 : N_STEPS); step++) places = closer(places, far);
+  let [missed, whole] = [0, 0];
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < i; j++) {
+      missed += (far[i]![j]! - distance(places[i]!, places[j]!)) ** 2;
+      whole += far[i]![j]! ** 2;
     }
-    for (const other of others) {
-      const along = dot(next, other);
-      other.forEach((x, j) => (next[j] = next[j]! - along * x));
-    }
-    const length = Math.sqrt(dot(next, next));
-    if (length < 1e-12) return next;
-    found = next.map((x) => x / length);
   }
-  // The sign is free: let the strongest column point up or right.
-  const strongest = found.reduce((best, x, j) => (Math.abs(x) > Math.abs(found[best]!) ? j : best), 0);
-  return found[strongest]! < 0 ? found.map((x) => -x) : found;
+  const [x, y] = places[n - 1]!;
+  return { places: places.map((p) => [p[0] - x, p[1] - y] as const), error: whole > 0 ? Math.sqrt(missed / whole) : 0 };
+}
+
+type Place = readonly [number, number];
+
+function spiral(i: number, n: number, unit: number): Place {
+  const radius = 0.5 * unit * Math.sqrt((i + 0.5) / n);
+  return [radius * Math.cos(2.399963 * i), radius * Math.sin(2.399963 * i)];
+}
+
+function closer(places: readonly Place[], far: readonly (readonly number[])[]): Place[] {
+  return places.map((a, i) => {
+    let [x, y] = [0, 0];
+    places.forEach((b, j) => {
+      if (i === j) return;
+      const ratio = far[i]![j]! / Math.max(distance(a, b), 1e-9);
+      x += b[0] + ratio * (a[0] - b[0]);
+      y += b[1] + ratio * (a[1] - b[1]);
+    });
+    return [x / places.length + a[0] / places.length, y / places.length + a[1] / places.length];
+  });
+}
+
+function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let total = 0;
+  for (let i = 0; i < a.length; i++) total += (a[i]! - b[i]!) ** 2;
+  return Math.sqrt(total);
 }
 
 export interface Label {

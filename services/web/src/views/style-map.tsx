@@ -7,9 +7,8 @@ import { isExplained, number, percent, tellingWords, wordOf } from "../words";
 import type { Explained } from "../wire";
 import { Figure } from "./figure";
 import { loadShelf } from "./pllms";
-import { placeLabels, principal, type Projection } from "./projection";
+import { layOut, placeLabels, type Layout } from "./projection";
 
-const N_ARROWS = 7;
 const BASE_ID = "";
 
 interface Dot {
@@ -22,7 +21,6 @@ interface Dot {
 
 interface Sheet {
   readonly dots: readonly Dot[];
-  readonly arrows: readonly { readonly word: string; readonly x: number; readonly y: number }[];
   readonly axes: readonly [string, string];
 }
 
@@ -52,15 +50,15 @@ function MapOf(props: { route: Route; base: string; pllms: readonly Explained[];
   const byWords = chosen.every((word) => words.includes(word));
   const table = pllms.map((pllm) => words.map((word) => wordOf(pllm, word)?.coefficient ?? 0));
   const origin = words.map(() => 0);
-  const projection = principal([...table, origin], origin);
-  const sheet = byWords ? wordSheet(base, pllms, chosen[0]!, chosen[1]!) : wholeSheet(base, pllms, words, projection);
+  const layout = layOut([...table, origin]);
+  const sheet = byWords ? wordSheet(base, pllms, chosen[0]!, chosen[1]!) : wholeSheet(base, pllms, layout);
   return (
     <>
       <p class="lead">
         {byWords
           ? `Where the pLLMs lie by two of ${words.length} words; the base is at zero.`
-          : `Near each other means alike in all ${words.length} words. The map shows ${percent(projection.share)} of how the ` +
-            `${pllms.length} pLLMs${more ? " read so far" : ""} differ; arrows say where a word leads.`}
+          : `Near each other means alike in all ${words.length} words. Distances between the ${pllms.length} pLLMs` +
+            `${more ? " read so far" : ""} are right to about ${percent(layout.error)}; directions mean nothing.`}
       </p>
       <div class="controls">
         {(["x", "y"] as const).map((axis, i) => (
@@ -102,26 +100,16 @@ function wordSheet(base: string, pllms: readonly Explained[], x: string, y: stri
   const at = (pllm: Explained, word: string) => wordOf(pllm, word)?.coefficient ?? 0;
   return {
     dots: [baseDot(base), ...pllms.map((p) => ({ id: p.name, name: p.name, x: at(p, x), y: at(p, y), href: link(base, "pllms", p.name) }))],
-    arrows: [],
     axes: [`${x} →`, `↑ ${y}`],
   };
 }
 
-function wholeSheet(base: string, pllms: readonly Explained[], words: readonly string[], projection: Projection): Sheet {
-  const { places, directions } = projection;
-  const reach = Math.max(...places.flat().map(Math.abs));
-  const length = ([x, y]: readonly [number, number]) => Math.hypot(x, y);
-  const longest = Math.max(...directions.map(length));
-  const arrows = words
-    .map((word, j) => ({ word, x: (directions[j]![0] / longest) * 0.62 * reach, y: (directions[j]![1] / longest) * 0.62 * reach }))
-    .sort((a, b) => Math.hypot(b.x, b.y) - Math.hypot(a.x, a.y))
-    .slice(0, N_ARROWS);
+function wholeSheet(base: string, pllms: readonly Explained[], { places }: Layout): Sheet {
   return {
     dots: [
       baseDot(base),
       ...pllms.map((p, i) => ({ id: p.name, name: p.name, x: places[i]![0], y: places[i]![1], href: link(base, "pllms", p.name) })),
     ],
-    arrows,
     axes: ["", ""],
   };
 }
@@ -137,14 +125,10 @@ function options(sheet: Sheet, width: number): Plot.PlotOptions {
     y: (v: number) => height - margin.bottom - ((v - y[0]) / (y[1] - y[0])) * (height - margin.top - margin.bottom),
   };
   const labels = placeLabels(
-    [
-      ...sheet.dots.map((d) => ({ text: d.name, x: pixels.x(d.x), y: pixels.y(d.y), of: d.id })),
-      ...sheet.arrows.map((a) => ({ text: a.word, x: pixels.x(a.x), y: pixels.y(a.y), of: "→" })),
-    ],
+    sheet.dots.map((d) => ({ text: d.name, x: pixels.x(d.x), y: pixels.y(d.y) })),
     width,
     height,
   );
-  const arrowWords = new Set(sheet.arrows.map((a) => `${a.word} ${pixels.x(a.x)}`));
   const words = !!sheet.axes[0];
   return {
     width,
@@ -157,10 +141,7 @@ function options(sheet: Sheet, width: number): Plot.PlotOptions {
     x: { domain: x, axis: words ? "bottom" : null, label: sheet.axes[0] || null, labelAnchor: "right", ticks: 6, tickSize: 0 },
     y: { domain: y, axis: words ? "left" : null, label: sheet.axes[1] || null, ticks: 6, tickSize: 0 },
     marks: [
-      ...(words ? [Plot.gridX({ ticks: 6, stroke: "var(--line)", strokeOpacity: 1 }), Plot.gridY({ ticks: 6, stroke: "var(--line)", strokeOpacity: 1 })] : []),
-      Plot.ruleX([0], { stroke: "var(--edge)" }),
-      Plot.ruleY([0], { stroke: "var(--edge)" }),
-      Plot.arrow(sheet.arrows, { x1: 0, y1: 0, x2: "x", y2: "y", stroke: "var(--arrow)", strokeWidth: 1.4, headLength: 7 }),
+      ...(words ? gridlines() : []),
       Plot.dot(
         sheet.dots.filter((d) => d.id === BASE_ID),
         { x: "x", y: "y", symbol: "diamond", r: 7, fill: "var(--card)", stroke: "var(--ink)", strokeWidth: 2 },
@@ -169,22 +150,25 @@ function options(sheet: Sheet, width: number): Plot.PlotOptions {
         sheet.dots.filter((d) => d.id !== BASE_ID),
         { x: "x", y: "y", r: 6, fill: "var(--more)", stroke: "var(--card)", strokeWidth: 1.5, href: "href" },
       ),
-      ...labels.map((label) => {
-        const isArrow = arrowWords.has(`${label.text} ${label.x}`);
-        return Plot.text([label.text], {
+      ...labels.map((label) =>
+        Plot.text([label.text], {
           frameAnchor: "top-left",
           textAnchor: label.anchor,
           dx: label.x + label.dx - margin.left,
           dy: label.y + label.dy - margin.top,
           lineAnchor: "middle",
-          fill: isArrow ? "var(--quiet)" : "var(--ink)",
-          fontStyle: isArrow ? "italic" : "normal",
+          fill: "var(--ink)",
           stroke: "var(--card)",
           strokeWidth: 4,
-        });
-      }),
+        }),
+      ),
     ],
   };
+}
+
+function gridlines(): Plot.Markish[] {
+  const line = { ticks: 6, stroke: "var(--line)", strokeOpacity: 1 };
+  return [Plot.gridX(line), Plot.gridY(line), Plot.ruleX([0], { stroke: "var(--edge)" }), Plot.ruleY([0], { stroke: "var(--edge)" })];
 }
 
 /** Ranges with room for labels, and one unit as long across as up where distances mean something. */
@@ -194,9 +178,8 @@ function domains(sheet: Sheet, width: number, height: number): [[number, number]
     const more = (high - low || 1) * room;
     return [low - more, high + more];
   };
-  const all = [...sheet.dots, ...sheet.arrows];
-  const x = range(all.map((d) => d.x), 0.14);
-  const y = range(all.map((d) => d.y), 0.08);
+  const x = range(sheet.dots.map((d) => d.x), 0.14);
+  const y = range(sheet.dots.map((d) => d.y), 0.08);
   if (sheet.axes[0]) return [x, y];
   const unit = Math.max((x[1] - x[0]) / width, (y[1] - y[0]) / height);
   const widen = ([low, high]: [number, number], pixels: number): [number, number] => {

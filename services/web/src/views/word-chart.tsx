@@ -35,8 +35,8 @@ function options(bars: readonly Bar[], width: number): Plot.PlotOptions {
     x: { axis: null, domain: [Math.min(-0.25, ...ends), Math.max(0.5, ...ends)], nice: true },
     y: { domain: bars.map((b) => b.word), label: null, padding: 0.2 },
     marks: [
-      Plot.gridX({ ticks: narrow ? 4 : 8, stroke: "var(--line)", strokeOpacity: 1 }),
-      Plot.axisX({ anchor: "top", ticks: narrow ? 4 : 8, tickSize: 0, fill: "var(--quiet)", label: null }),
+      Plot.gridX({ ticks: narrow ? 3 : 8, stroke: "var(--line)", strokeOpacity: 1 }),
+      Plot.axisX({ anchor: "top", ticks: narrow ? 3 : 8, tickSize: 0, fill: "var(--quiet)", label: null }),
       Plot.axisY({ tickSize: 0, fill: "var(--ink)", label: null, tickPadding: 8 }),
       Plot.ruleX([0], { stroke: "var(--quiet)" }),
       Plot.link(bars, {
@@ -74,6 +74,8 @@ function options(bars: readonly Bar[], width: number): Plot.PlotOptions {
         textAnchor: "start",
         dx: 11,
         fill: (b: Bar) => (b.sure ? "var(--ink)" : "var(--quiet)"),
+        stroke: "var(--card)",
+        strokeWidth: 4,
         fontVariant: "tabular-nums",
       }),
     ],
