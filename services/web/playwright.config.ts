@@ -25,8 +25,8 @@ export default defineConfig({
     trace: "retain-on-failure",
   },
   projects: [
-    { name: "behaviour", testMatch: /behaviour/, use: { viewport: looks[0].viewport } },
     ...looks.map(({ name, viewport, colorScheme }) => ({ name, testMatch: /looks/, use: { viewport, colorScheme } })),
+    { name: "behaviour", testMatch: /behaviour/, use: { viewport: looks[0].viewport } },
   ],
   webServer: {
     command: `npx vite preview --mode mock --host 127.0.0.1 --port ${PORT} --strictPort`,

@@ -107,11 +107,11 @@ for (const { user, texts, selection } of golden.users.filter((u) => ["u02", "u08
   test(`chooses for ${user} what Python chooses, and sends nothing`, async ({ page }) => {
     await signIn(page, "#/starter/try");
     const requests: { url: string; method: string; body: string | null }[] = [];
-    await page.getByLabel("Your texts").fill("One text to start the encoder with.");
+    await page.getByRole("textbox", { name: "Your texts" }).fill("One text to start the encoder with.");
     await page.getByRole("button", { name: "Find the nearest" }).click();
     await expect(page.locator(".verdict")).toBeVisible();
     page.on("request", (r) => requests.push({ url: r.url(), method: r.method(), body: r.postData() }));
-    await page.getByLabel("Your texts").fill(texts.join("\n\n"));
+    await page.getByRole("textbox", { name: "Your texts" }).fill(texts.join("\n\n"));
     await expect(page.getByText(`${texts.length} texts.`)).toBeVisible();
     await page.getByRole("button", { name: "Find the nearest" }).click();
     const verdict = page.locator(".verdict");
