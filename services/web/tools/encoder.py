@@ -46,7 +46,9 @@ class Graph:
     def dense(self, x: str, matrix: Weights, bias: Weights) -> str:
         """Multiply by an 8-bit matrix (n_out, n_in), a scale a row, and add a bias."""
         rows, scale = to_bytes(matrix)
-        back = self.node("DequantizeLinear", self.weight(rows.T), self.weight(scale), self.weight(np.zeros_like(scale, np.int8)), axis=1)
+        back = self.node(
+            "DequantizeLinear", self.weight(rows.T), self.weight(scale), self.weight(np.zeros_like(scale, np.int8)), axis=1
+        )
         return self.node("Add", self.node("MatMul", x, back), self.weight(bias))
 
     def lookup(self, table: Weights, ids: str) -> str:

@@ -56,7 +56,10 @@ def _pllm(entry: Explanation, i: int, job: str) -> wire.Pllm:
         base_digest=entry.base_digest,
         adapter_digest=entry.adapter_digest,
         adapter_bytes=entry.adapter_bytes,
-        files={"adapter_config.json": sha256_hex(f"{entry.name} config".encode()), "adapter_model.safetensors": entry.adapter_digest},
+        files={
+            "adapter_config.json": sha256_hex(f"{entry.name} config".encode()),
+            "adapter_model.safetensors": entry.adapter_digest,
+        },
         created=START + timedelta(minutes=7 * i),
         job=job,
         explanation=wire.ExplanationBody(
