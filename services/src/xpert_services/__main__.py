@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from xpert_services.local import Site, serve
 from xpert_services.services import Settings
 
 ADMIN = "XPERT_ADMIN_TOKEN"
+INTERRUPTED = 130
 
 
 class JsonLines(logging.Formatter):
@@ -66,12 +68,20 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx2", "sentence_transformers", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # uvicorn raises again what it caught, once it has ended: by default that kills the process before the worker gives back
+    # its jobs.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
     try:
         serve(parse())
     except XpertError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
+
+
+def _leave(number: int, _: object) -> None:
+    sys.exit(INTERRUPTED if number == signal.SIGINT else 0)
 
 
 if __name__ == "__main__":
