@@ -17,6 +17,8 @@ from xpert.client.fake.routes import ROUTES
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "client.md").read_text()
 ADMIN = ("/v1/tokens", "/v1/audit")
+# Where signed addresses lead is the server's own business: the fake has a store of its own for them.
+SIGNED = ("/v1/uploads/{digest}", "/v1/downloads/{digest}")
 
 
 def test_it_loads_nothing_heavy() -> None:
@@ -45,7 +47,7 @@ def test_both_clients_have_the_same_methods() -> None:
 
 def test_the_fake_has_every_path_of_the_decision() -> None:
     rows = re.findall(r"^\| (`/.*?) \| (.*?) \|", (ROOT / "docs/adr/0006-rest.md").read_text(), re.MULTILINE)
-    paths = [path for cell, _ in rows for path in re.findall(r"`(/[^`]*)`", cell)]
+    paths = [path for cell, _ in rows for path in re.findall(r"`(/[^`]*)`", cell) if path not in SIGNED]
     assert len(paths) > 15
     known = [pattern for _, pattern, *_ in ROUTES]
     missing = [p for p in paths if not p.startswith(ADMIN) and not any(k.fullmatch(re.sub(r"{\w+}", "x", p)) for k in known)]
