@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import os
 import signal
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 from xpert.core.errors import XpertError
 from xpert_services.api import Limits
 from xpert_services.local import Site, serve
+from xpert_services.logs import configure
 from xpert_services.services import Settings
 
 ADMIN = "XPERT_ADMIN_TOKEN"
 INTERRUPTED = 130
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
-        told = getattr(record, "told", None) or {"message": record.getMessage()}
-        line = {"at": datetime.fromtimestamp(record.created, UTC).isoformat(), "level": record.levelname, **told}
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
 
 
 def parse(arguments: list[str] | None = None) -> Site:
@@ -63,11 +49,7 @@ def parse(arguments: list[str] | None = None) -> Site:
 
 def main() -> int:
     """Serve; returns the exit status."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("httpx2", "sentence_transformers", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    configure()
     # uvicorn raises again what it caught, once it has ended: by default that kills the process before the worker gives back
     # its jobs.
     signal.signal(signal.SIGTERM, _leave)

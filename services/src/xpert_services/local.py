@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from xpert.wire import TokenDraft
 from xpert_services.api import Limits, create_app
 from xpert_services.explainer.handler import Explainer
 from xpert_services.explainer.models import Models
-from xpert_services.jobs import Worker
+from xpert_services.jobs import Handler, Worker
 from xpert_services.merger.handler import Merger
 from xpert_services.services import Services, Settings
 from xpert_services.store import open_store
@@ -56,7 +56,12 @@ class Site:
     limits: Limits = field(default_factory=Limits)
 
 
-def make_worker(services: Services, *, cache: Path | None = None, lease_s: float = 30.0) -> Worker:
+KINDS = ("explain", "merge")
+
+
+def make_worker(
+    services: Services, *, cache: Path | None = None, lease_s: float = 30.0, kinds: Collection[str] = KINDS
+) -> Worker:
     """Return a worker for the services' jobs.
 
     Parameters
@@ -67,6 +72,8 @@ def make_worker(services: Services, *, cache: Path | None = None, lease_s: float
         Folder for answers while they are made.
     lease_s
         See `Worker`.
+    kinds
+        Which jobs it takes.
     """
     models = Models(services.store, services.bases)
     explainer = Explainer(
@@ -80,7 +87,8 @@ def make_worker(services: Services, *, cache: Path | None = None, lease_s: float
         cache=cache or cache_folder() / "server-answers",
     )
     merger = Merger(services.store, models, pllms=services.pllms, explanations=services.explanations)
-    return Worker(services.jobs, {"explain": explainer, "merge": merger}, lease_s=lease_s)
+    handlers: dict[str, Handler] = {"explain": explainer, "merge": merger}
+    return Worker(services.jobs, {kind: handlers[kind] for kind in kinds}, lease_s=lease_s)
 
 
 @contextmanager

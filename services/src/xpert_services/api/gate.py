@@ -21,6 +21,7 @@ from xpert.core.errors import AccessError, UnavailableError
 from xpert.wire import AuditEntry
 from xpert_services.access import Caller
 from xpert_services.api.problems import Refused, answer
+from xpert_services.metering import REQUEST_SECONDS
 from xpert_services.services import Services
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -197,3 +198,6 @@ class _Visit:
             "seconds": round(time.monotonic() - self._begun, 4),
         }
         log.info("%s %s %s", told["method"], told["path"], told["status"], extra={"told": told})
+        # The route's pattern, not the path: one series a route, not one a pLLM.
+        route = getattr(self._scope.get("route"), "path", "none")
+        REQUEST_SECONDS.record(told["seconds"], method=told["method"], route=route, status=str(self.status))

@@ -17,6 +17,7 @@ from xpert.core.errors import NotFoundError
 from xpert.core.explanation import Explanation
 from xpert.core.files import sha256_hex
 from xpert.wire import CatalogueInfo
+from xpert_services.metering import CACHE
 from xpert_services.registry import Bases, Pllms
 from xpert_services.store import Draft, Record, Store
 
@@ -104,9 +105,12 @@ class Catalogues:
 
     def refresh_all(self) -> None:
         """Bring every catalogue up to date: what was left undone by a process that ended between a change and `refresh`."""
-        known = {(str(record.value["base"]), str(record.value["space"])) for record in self._store.records.list(COLLECTION)}
-        for base, space in sorted(known):
+        for base, space in self.known():
             self.refresh(base, space)
+
+    def known(self) -> list[tuple[str, str]]:
+        """List base and style space of every catalogue."""
+        return sorted((str(record.value["base"]), str(record.value["space"])) for record in self._store.records.list(COLLECTION))
 
     def spaces(self, base: str) -> list[str]:
         """List the style spaces in which a base has a catalogue."""
@@ -126,7 +130,9 @@ class Catalogues:
             raise NotFoundError(f"No pLLM of '{base}' is explained yet. Register one and wait for its job.")
         key = (base, space)
         held = self._built.get(key)
-        if held and held[0] == record.etag:
+        is_held = held is not None and held[0] == record.etag
+        CACHE.record(cache="catalogue", outcome="hit" if is_held else "miss")
+        if held and is_held:
             return held[1]
         with self._lock:
             held = self._built.get(key)

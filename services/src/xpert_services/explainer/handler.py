@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from xpert_services.catalogue import Catalogues
 from xpert_services.explainer.asking import Asking, check_asking
 from xpert_services.explainer.models import Models
 from xpert_services.jobs import Lease, Stopped, progress_of
+from xpert_services.metering import CACHE, PROBE_SECONDS, PROBE_TOKENS
 from xpert_services.registry import Explained, Pllms, Quarantine, Spaces
 from xpert_services.store import Draft, Store
 
@@ -125,7 +127,9 @@ class Explainer:
     def _explain(self, base: BaseModel, wanted: dict[str, _Wanted], leases: Sequence[Lease]) -> dict[str, Explained]:
         space = self._spaces.load(leases[0].job.inputs["space"])
         keys = self._bring_answers(base, wanted)
-        explanations, _ = explain_adapters(
+        missing = [name for name, key in keys.items() if not (self._cache / f"{key}.json").exists()]
+        begun = time.monotonic()
+        explanations, texts = explain_adapters(
             base,
             {registration: each.folder for registration, each in wanted.items()},
             space=space,
@@ -135,6 +139,7 @@ class Explainer:
             cache=self._cache,
             progress=progress_of(leases),
         )
+        _count(base, [text for name in missing for text in texts[name]], time.monotonic() - begun)
         answers = self._keep_answers(keys)
         return {
             found.name: Explained(
@@ -162,6 +167,7 @@ class Explainer:
                     self._store.artifacts.download(found, self._cache / f"{key}.json")
                 except (NotFoundError, FileFormatError) as error:
                     log.warning("Answers are made again: %s", error)
+            CACHE.record(cache="answers", outcome="hit" if (self._cache / f"{key}.json").exists() else "miss")
         return keys
 
     def _keep_answers(self, keys: dict[str, str]) -> dict[str, str]:
@@ -216,6 +222,13 @@ def find_problem(base: BaseModel, folder: Path, name: str) -> XpertError | None:
     except Exception as error:
         return FileFormatError(f"'{name}' cannot be read as an adapter ({type(error).__name__}). Train or fetch it again.")
     return None
+
+
+def _count(base: BaseModel, texts: Sequence[str], seconds: float) -> None:
+    """Count what was generated, and how long it took; a rate of one by the other is tokens a second of work."""
+    if texts:
+        PROBE_TOKENS.record(max(1, sum(len(ids) for ids in base.tokenizer(texts).input_ids)))
+        PROBE_SECONDS.record(seconds)
 
 
 def _is_held(lease: Lease) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from xpert.core.errors import ConflictError, XpertError
 from xpert_services.jobs.state import COLLECTION, MOST_ATTEMPTS, JobRecord
+from xpert_services.metering import JOBS_ENDED
 from xpert_services.store import Record, Store
 from xpert_services.store.records import Draft
 
@@ -119,8 +120,11 @@ class Lease:
 
     def _end(self, change: Callable[[JobRecord, float], JobRecord]) -> None:
         with self._lock:
-            self._write(lambda job, now: replace(change(job, now), lease="", deadline=0.0))
+            ended = self._write(lambda job, now: replace(change(job, now), lease="", deadline=0.0))
             self.has_ended = True
+        JOBS_ENDED.record(kind=ended.kind, state=ended.state)
+        told = {"job": self.id, "kind": ended.kind, "state": ended.state, "attempt": ended.attempts, "error": ended.error}
+        log.info("Job %s: %s", self.id, ended.state, extra={"told": told})
 
     def _write(self, change: Callable[[JobRecord, float], JobRecord]) -> JobRecord:
         now = self._store.objects.now()

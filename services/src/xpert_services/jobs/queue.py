@@ -76,6 +76,10 @@ class Jobs:
         )
         return Page[Job](items=[JobRecord.of(record).body(record.name) for record in found], next=following)
 
+    def open(self) -> Iterator[JobRecord]:
+        """Read the jobs that have not ended."""
+        return (job for _, job in self._open())
+
     def cancel(self, name: str) -> Job:
         """Stop a job: at once where nobody works on it, else at the worker's next renewal. An ended one stays as it is.
 

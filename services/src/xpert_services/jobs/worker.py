@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from xpert.core.errors import ConflictError, XpertError
 from xpert_services.jobs.leases import Lease, Stopped, renewed
 from xpert_services.jobs.queue import Jobs
+from xpert_services.metering import JOB_SECONDS
 
 Handler = Callable[[Sequence[Lease]], None]
 """Does jobs of one kind and group; ends each lease, or raises what then ends those that are left."""
@@ -65,8 +67,10 @@ class Worker:
         if self._over.is_set():
             _give_back(leases)
         elif leases:
+            begun = time.monotonic()
             with renewed(leases, lease_s=self._lease_s):
                 self._work(leases)
+            JOB_SECONDS.record(time.monotonic() - begun, kind=leases[0].job.kind)
         return bool(leases)
 
     def _work(self, leases: Sequence[Lease]) -> None:

@@ -1,0 +1,91 @@
+"""The deployments, and how they become one application."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+from fastapi import FastAPI
+from ray import serve
+
+from xpert.core.errors import UnavailableError
+from xpert_services.local import make_worker
+from xpert_services.serving import process
+from xpert_services.serving.args import SiteArgs
+from xpert_services.serving.scaling import WANTED, gateway_options, worker_options
+
+END_S = 20.0
+HEALTH_S = 5.0
+
+
+class Working:
+    """Works on jobs of one kind in a thread of its own.
+
+    Parameters
+    ----------
+    args
+        The site.
+    kind
+        Which jobs.
+    """
+
+    def __init__(self, args: SiteArgs, kind: str) -> None:
+        process.prepare(kind)
+        self._services, self._kind = args.services(), kind
+        # What a worker that was killed left undone.
+        self._services.catalogues.refresh_all()
+        self._jobs_a_replica = (args.explainer if kind == "explain" else args.merger).jobs
+        self._worker = make_worker(self._services, lease_s=args.lease_s, kinds=(kind,))
+        self._thread = threading.Thread(target=self._worker.run, name="worker", daemon=True)
+        self._thread.start()
+
+    def check_health(self) -> None:
+        """Let Serve replace this replica where its worker is gone.
+
+        Raises
+        ------
+        UnavailableError
+            It is.
+        """
+        if not self._thread.is_alive():
+            raise UnavailableError(f"The worker for '{self._kind}' ended. Serve starts another.")
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell how many replicas the open jobs are worth."""
+        n_open = sum(job.kind == self._kind for job in self._services.jobs.open())
+        return {WANTED: float(math.ceil(n_open / self._jobs_a_replica))}
+
+    def __del__(self) -> None:
+        """Give jobs back; Serve calls this before it ends a replica."""
+        worker = getattr(self, "_worker", None)
+        if worker:
+            worker.stop()
+            self._thread.join(END_S)
+
+
+class Explainer(Working):
+    """Explains pLLMs."""
+
+    def __init__(self, args: SiteArgs) -> None:
+        super().__init__(args, "explain")
+
+
+class Merger(Working):
+    """Merges pLLMs."""
+
+    def __init__(self, args: SiteArgs) -> None:
+        super().__init__(args, "merge")
+
+
+def app(args: SiteArgs) -> serve.Application:
+    """Return a site: `serve run xpert_services.serving:app store=FOLDER`, or the same in a configuration file."""
+
+    def build() -> FastAPI:
+        return process.build_gateway(args)
+
+    working = {"health_check_period_s": HEALTH_S, "graceful_shutdown_timeout_s": END_S + 5, "graceful_shutdown_wait_loop_s": 0.1}
+    explainer = serve.deployment(Explainer, name="explainer", **working, **worker_options(args.explainer))
+    merger = serve.deployment(Merger, name="merger", **working, **worker_options(args.merger))
+    gateway = serve.deployment(serve.ingress(build)(), name="gateway", **gateway_options(args.gateway))
+    # The gateway asks neither of them: jobs go through the store. Bound to it, they belong to the application.
+    return gateway.bind(explainer.bind(args), merger.bind(args))

@@ -1,0 +1,127 @@
+"""`python -m xpert_services.serving.background up|down`: a site in the background, known by a file in its folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from xpert.core.errors import ConflictError, UnavailableError, XpertError
+
+START_S, END_S, LOOK_S = 300.0, 90.0, 0.2
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that was started here: a number that was given to another since then has another time of birth."""
+
+    pid: int
+    born: float
+
+    @classmethod
+    def read(cls, path: Path) -> Running | None:
+        """Return what a file names, if it is still running."""
+        try:
+            found = cls(**json.loads(path.read_bytes()))
+            same = psutil.Process(found.pid).create_time() == found.born
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return None
+        return found if same else None
+
+
+def up(folder: Path, arguments: list[str]) -> dict[str, str]:
+    """Start a site and wait until it answers.
+
+    Parameters
+    ----------
+    folder
+        For its tokens, its log, and the file that names its process.
+    arguments
+        Of ``python -m xpert_services.serving``.
+
+    Returns
+    -------
+    dict
+        Where everything is.
+
+    Raises
+    ------
+    ConflictError
+        One is running.
+    UnavailableError
+        It did not start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    named, log = folder / "process.json", folder / "log"
+    if Running.read(named):
+        raise ConflictError(f"A site is up in '{folder}'. End it with ./taskw down.")
+    command = [sys.executable, "-m", "xpert_services.serving", "--secrets", str(folder), *arguments]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    named.write_text(json.dumps(asdict(Running(process.pid, psutil.Process(process.pid).create_time()))))
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        for line in log.read_text(errors="replace").splitlines():
+            if line.startswith('{"api"'):
+                addresses: dict[str, str] = json.loads(line)
+                return {**addresses, "log": str(log)}
+        if process.poll() is not None:
+            named.unlink()
+            raise UnavailableError(f"The site ended while it started, exit status {process.returncode}. See '{log}'.")
+        time.sleep(LOOK_S)
+    down(folder)
+    raise UnavailableError(f"The site did not answer within {START_S:.0f} s and was ended. See '{log}'.")
+
+
+def down(folder: Path) -> bool:
+    """End the site that `up` started; returns whether there was one.
+
+    Raises
+    ------
+    UnavailableError
+        It does not end.
+    """
+    named = folder / "process.json"
+    running = Running.read(named)
+    if running:
+        process = psutil.Process(running.pid)
+        process.terminate()
+        try:
+            process.wait(END_S)
+        except psutil.TimeoutExpired as error:
+            raise UnavailableError(f"The process {running.pid} has not ended in {END_S:.0f} s. See '{folder / 'log'}'.") from error
+    named.unlink(missing_ok=True)
+    return running is not None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start or end a site; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m xpert_services.serving.background", description="A site in the background.")
+    parser.add_argument("what", choices=("up", "down"))
+    parser.add_argument("--folder", type=Path, default=Path("out/site"))
+    parser.add_argument("--store", help="folder or s3:// URL; by default a folder in --folder")
+    given, others = parser.parse_known_args(arguments)
+    try:
+        if given.what == "up":
+            store = given.store or os.environ.get("STORE") or str(given.folder / "store")
+            for name, value in up(given.folder, ["--store", store, *others]).items():
+                sys.stdout.write(f"{name.replace('_', ' '):22}{value}\n")
+        else:
+            sys.stdout.write("The site was ended.\n" if down(given.folder) else "No site is up.\n")
+    except XpertError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
