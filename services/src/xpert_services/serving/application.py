@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
+from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
@@ -15,7 +17,7 @@ from xpert_services.serving.args import SiteArgs
 from xpert_services.serving.scaling import WANTED, gateway_options, worker_options
 
 END_S = 20.0
-HEALTH_S = 5.0
+WORKING = {"health_check_period_s": 5.0, "graceful_shutdown_timeout_s": END_S + 5, "graceful_shutdown_wait_loop_s": 0.1}
 
 
 class Working:
@@ -83,9 +85,11 @@ def app(args: SiteArgs) -> serve.Application:
     def build() -> FastAPI:
         return process.build_gateway(args)
 
-    working = {"health_check_period_s": HEALTH_S, "graceful_shutdown_timeout_s": END_S + 5, "graceful_shutdown_wait_loop_s": 0.1}
-    explainer = serve.deployment(Explainer, name="explainer", **working, **worker_options(args.explainer))
-    merger = serve.deployment(Merger, name="merger", **working, **worker_options(args.merger))
-    gateway = serve.deployment(serve.ingress(build)(), name="gateway", **gateway_options(args.gateway))
+    explainer = _deployment("explainer", Explainer, {**WORKING, **worker_options(args.explainer)}).bind(args)
+    merger = _deployment("merger", Merger, {**WORKING, **worker_options(args.merger)}).bind(args)
     # The gateway asks neither of them: jobs go through the store. Bound to it, they belong to the application.
-    return gateway.bind(explainer.bind(args), merger.bind(args))
+    return _deployment("gateway", serve.ingress(build)(), gateway_options(args.gateway)).bind(explainer, merger)
+
+
+def _deployment(name: str, target: Callable[..., Any], options: dict[str, Any]) -> serve.Deployment:
+    return cast("serve.Deployment", serve.deployment(target, name=name, **options))

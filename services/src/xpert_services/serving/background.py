@@ -98,7 +98,9 @@ def down(folder: Path) -> bool:
         try:
             process.wait(END_S)
         except psutil.TimeoutExpired as error:
-            raise UnavailableError(f"The process {running.pid} has not ended in {END_S:.0f} s. See '{folder / 'log'}'.") from error
+            raise UnavailableError(
+                f"The process {running.pid} has not ended in {END_S:.0f} s. See '{folder / 'log'}'."
+            ) from error
     named.unlink(missing_ok=True)
     return running is not None
 
