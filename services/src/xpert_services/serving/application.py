@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
 
 from xpert.core.errors import UnavailableError
-from xpert_services.local import make_worker
+from xpert_services.local import keeping_house, make_worker
 from xpert_services.serving import process
 from xpert_services.serving.args import SiteArgs
 from xpert_services.serving.scaling import WANTED, gateway_options, worker_options
@@ -73,10 +74,18 @@ class Explainer(Working):
 
 
 class Merger(Working):
-    """Merges pLLMs."""
+    """Merges pLLMs; having least to do, it keeps house as well."""
 
     def __init__(self, args: SiteArgs) -> None:
         super().__init__(args, "merge")
+        self._keeping = ExitStack()
+        self._keeping.enter_context(keeping_house(self._services))
+
+    def __del__(self) -> None:
+        """Give jobs back and stop keeping house."""
+        if hasattr(self, "_keeping"):
+            self._keeping.close()
+        super().__del__()
 
 
 def app(args: SiteArgs) -> serve.Application:
