@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from serving_cases import Site, free_port
+from serving_cases import BASE, Site, free_port
 
 from xpert_services.serving import background
 
@@ -33,3 +33,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(folder, addresses)
         finally:
             assert background.down(folder)
+
+
+@pytest.fixture(scope="session")
+def published(site: Site) -> Site:
+    """The site with two explained pLLMs."""
+    site.client.post("/v1/bases", json={"name": BASE, "source": "starter:base"}).raise_for_status()
+    for job in [site.publish(name) for name in ("concise", "poetic")]:
+        assert site.watch(job)["state"] == "succeeded"
+    return site

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import api_cases
 import httpx2
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
-from xpert.models.names import resolve
-
-BASE = "starter"
-FILES = ("adapter_config.json", "adapter_model.safetensors")
+BASE = api_cases.BASE
 ENDED = ("succeeded", "failed", "cancelled")
+LOOKS = 120
+
+Samples = dict[str, list[tuple[dict[str, str], float]]]
+"""Name of a metric -> its series, each with labels and value."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +52,9 @@ class Site:
             if found:
                 yield json.loads(found[1])
 
-    def publish(self, name: str, *, as_: str | None = None) -> str:
+    def publish(self, name: str) -> str:
         """Send a starter pLLM; returns the id of the job that explains it."""
-        self.client.post("/v1/bases", json={"name": BASE, "source": "starter:base"}).raise_for_status()
-        files = {}
-        for path in (resolve(f"starter:{name}") / file for file in FILES):
-            data = path.read_bytes()
-            digest = hashlib.sha256(data).hexdigest()
-            place = self.client.post("/v1/uploads", json={"digest": digest, "size": len(data), "kind": "adapter"}).json()
-            if not place["present"]:
-                self.client.put(place["url"], content=data, headers=place["headers"]).raise_for_status()
-            files[path.name] = digest
-        answer = self.client.post("/v1/pllms", json={"name": as_ or name, "base": BASE, "files": files})
-        job: str = answer.raise_for_status().json()["job"]
+        job: str = api_cases.publish(self.client, name)["job"]
         return job
 
     def watch(self, job: str, *, until: Callable[[dict[str, Any]], bool] = lambda job: job["state"] in ENDED) -> dict[str, Any]:
@@ -73,6 +66,25 @@ class Site:
                     if until(found):
                         return found
         raise AssertionError(f"The events of job {job} ended early")
+
+
+def wait_for(found: Callable[[], bool]) -> None:
+    """Look until something is so."""
+    pause = threading.Event()
+    for _ in range(LOOKS):
+        if found():
+            return
+        pause.wait(0.5)
+    raise AssertionError("It did not come")
+
+
+def scrape(address: str) -> Samples:
+    """Fetch metrics as Prometheus does."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(httpx2.get(address).raise_for_status().text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((dict(sample.labels), sample.value))
+    return found
 
 
 def free_port() -> int:

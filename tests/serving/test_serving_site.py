@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-from serving_cases import BASE, Site
+from serving_cases import BASE, Site, wait_for
 
 from xpert.core.errors import ConflictError
 from xpert_services.serving import background
@@ -16,14 +16,6 @@ from xpert_services.serving import background
 pytestmark = pytest.mark.slow
 
 EXPLAINER = "ServeReplica:xpert:explainer"
-
-
-@pytest.fixture(scope="session")
-def published(site: Site) -> Site:
-    """The site with two explained pLLMs."""
-    for job in [site.publish(name) for name in ("concise", "poetic")]:
-        assert site.watch(job)["state"] == "succeeded"
-    return site
 
 
 def test_publishing_leads_to_a_catalogue(published: Site) -> None:
@@ -59,14 +51,14 @@ def test_an_explainer_that_is_killed_loses_nothing(published: Site) -> None:
     assert (done["state"], done["attempts"]) == ("succeeded", 2)
     assert published.client.get(f"/v1/pllms/{BASE}/sarcastic").json()["explanation"]["words"]
     assert not psutil.pid_exists(victim.pid)
+    wait_for(lambda: any(line.get("job") == job for line in published.logged()))
     assert [line["state"] for line in published.logged() if line.get("job") == job] == ["succeeded"]
 
 
 def test_the_log_tells_requests_by_their_id(published: Site) -> None:
     answer = published.client.get("/version", headers={"x-request-id": "a-request-of-a-test"})
     assert answer.headers.get_list("x-request-id") == ["a-request-of-a-test"]
-    published.client.get("/version")
-    assert any(line.get("request_id") == "a-request-of-a-test" for line in published.logged())
+    wait_for(lambda: any(line.get("request_id") == "a-request-of-a-test" for line in published.logged()))
 
 
 def test_everything_listens_on_the_loopback_address_alone(site: Site) -> None:

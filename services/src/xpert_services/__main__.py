@@ -32,6 +32,7 @@ def parse(arguments: list[str] | None = None) -> Site:
     parser.add_argument("--public-url", help="what addresses begin with behind a proxy")
     parser.add_argument("--certificate", type=Path, help="file with the TLS certificate")
     parser.add_argument("--key", type=Path, help="file with its key")
+    parser.add_argument("--metrics-port", type=int, help="where Prometheus fetches metrics, on the loopback address")
     parser.add_argument("--most-mib", type=int, default=2048, help="largest file that is taken")
     parser.add_argument("--rate", default=Limits.requests, help="requests of one token, such as 1200/minute")
     given = parser.parse_args(arguments)
@@ -42,6 +43,7 @@ def parse(arguments: list[str] | None = None) -> Site:
         public_url=given.public_url,
         certificate=given.certificate,
         key=given.key,
+        metrics_port=given.metrics_port,
         settings=Settings(folders=given.models, admin_token=os.environ.get(ADMIN), most_bytes=given.most_mib * 2**20),
         limits=Limits(requests=given.rate),
     )

@@ -19,8 +19,10 @@ from xpert.wire import TokenDraft
 from xpert_services.api import Limits, create_app
 from xpert_services.explainer.handler import Explainer
 from xpert_services.explainer.models import Models
+from xpert_services.exposing import LOOPBACK, exposed
 from xpert_services.jobs import Handler, Worker
 from xpert_services.merger.handler import Merger
+from xpert_services.sampling import sampling
 from xpert_services.services import Services, Settings
 from xpert_services.store import open_store
 
@@ -44,6 +46,8 @@ class Site:
         What its addresses begin with behind a proxy.
     certificate, key
         Files for TLS.
+    metrics_port
+        Where Prometheus fetches metrics, on the loopback address; without, none are kept.
     """
 
     store: str
@@ -52,6 +56,7 @@ class Site:
     public_url: str | None = None
     certificate: Path | None = None
     key: Path | None = None
+    metrics_port: int | None = None
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
 
@@ -149,8 +154,13 @@ def serve(site: Site) -> None:
         log_level="warning",
         timeout_graceful_shutdown=int(END_S),
     )
-    with working(make_worker(services)), keeping_house(services):
-        _Server(config).run()
+    with exposed(site.metrics_port) as port, working(make_worker(services)), keeping_house(services):
+        if port is None:
+            _Server(config).run()
+        else:
+            sys.stdout.write(f"Metrics at http://{LOOPBACK}:{port}/metrics\n")
+            with sampling(services):
+                _Server(config).run()
 
 
 class _Server(uvicorn.Server):

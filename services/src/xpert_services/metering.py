@@ -55,7 +55,8 @@ class Metric:
         _meter[0].record(self, value, labels)
 
 
-_meter: list[Meter] = [_Nowhere()]
+NOWHERE: Meter = _Nowhere()
+_meter = [NOWHERE]
 
 REQUEST_SECONDS = Metric(
     "xpert_request_seconds", "histogram", "Seconds until an answer was sent.", ("method", "route", "status"), SECONDS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from xpert.core.errors import NotFoundError
 from xpert_services import metering
@@ -71,3 +73,16 @@ class Sampler:
             metering.QUEUE_SECONDS.record(waiting[kind], kind=kind)
             for state in STATES:
                 metering.JOBS_OPEN.record(counts[kind, state], kind=kind, state=state)
+
+
+@contextmanager
+def sampling(services: Services, *, every_s: float = EVERY_S) -> Iterator[None]:
+    """Measure in a thread of its own while the block runs."""
+    sampler = Sampler(services, every_s=every_s)
+    thread = threading.Thread(target=sampler.run, name="sampler", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        sampler.stop()
+        thread.join()
