@@ -19,6 +19,8 @@ from xpert_services.serving.__main__ import read_args
 from xpert_services.serving.args import GatewayArgs, Replicas, SiteArgs, WorkerArgs
 from xpert_services.serving.cluster import make_private
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_settings_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="most is 1"):
@@ -62,10 +64,12 @@ def test_what_does_not_start_is_reported(tmp_path: Path) -> None:
     assert not (tmp_path / "process.json").exists()
 
 
-def run_with_ray(code: str) -> Any:
+def run_with_ray(code: str, *arguments: object) -> Any:
     """Run code in a process of its own: Ray changes its process, and warns about things of its own."""
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -108,7 +112,7 @@ import json, sys
 from xpert_services.serving.application import Explainer
 from xpert_services.serving.args import SiteArgs
 
-explainer = Explainer(SiteArgs(store=sys.argv[1] if len(sys.argv) > 1 else {store!r}))
+explainer = Explainer(SiteArgs(store=sys.argv[1]))
 explainer.check_health()
 explainer._worker.stop()
 explainer._thread.join()
@@ -121,26 +125,36 @@ except Exception as error:
 
 @pytest.mark.slow
 def test_a_replica_whose_worker_ended_says_so(tmp_path: Path) -> None:
-    name, told = run_with_ray(
-        HEALTH.replace("{store!r}", repr(str(tmp_path))).replace("sys.argv[1] if len(sys.argv) > 1 else ", "")
-    )
+    name, told = run_with_ray(HEALTH, tmp_path)
     assert name == "UnavailableError"
     assert "explain" in told
 
 
 BUILDING = """
-import json
+import json, sys, yaml
+from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as build
 from ray.serve._private.build_app import build_app
-from xpert_services.serving.application import app
-from xpert_services.serving.args import SiteArgs
-built = build_app(app(SiteArgs.model_validate({"store": "s", "explainer": {"most": 3}})), name="xpert", default_runtime_env={})
-print(json.dumps(sorted(each.name for each in built.deployments)))
+from ray.serve.schema import ServeDeploySchema
+from ray._common.utils import import_attr
+
+with open(sys.argv[1]) as stream:
+    config = ServeDeploySchema.model_validate(yaml.safe_load(stream))
+(site,) = config.applications
+built = build_app(build(import_attr(site.import_path), site.args), name=site.name, default_runtime_env={})
+try:
+    build(import_attr(site.import_path), {**site.args, "admin_token": "x"})
+except ValueError as error:
+    refused = str(error)
+limits = {each.name: each._deployment_config.autoscaling_config.max_replicas for each in built.deployments}
+print(json.dumps([limits, refused]))
 """
 
 
 @pytest.mark.slow
-def test_the_application_has_its_deployments() -> None:
-    assert run_with_ray(BUILDING) == ["explainer", "gateway", "merger"]
+def test_the_configuration_for_a_cluster_makes_the_application() -> None:
+    limits, refused = run_with_ray(BUILDING, ROOT / "services" / "site.yaml")
+    assert limits == {"explainer": 4, "gateway": 8, "merger": 2}
+    assert "admin_token" in refused
 
 
 def test_options_have_sound_defaults() -> None:

@@ -1,6 +1,7 @@
-"""The deployments, and how they become one application."""
+"""The deployments, and how they become one application.
 
-from __future__ import annotations
+Annotations are evaluated here: Serve looks at the builder's to turn a configuration's values into `SiteArgs`.
+"""
 
 import math
 import threading

@@ -1,4 +1,4 @@
-"""What a site on Ray is made of, as `serve run`, `serve build` and a RayService give it. Holds no secret: Ray shows it."""
+"""What a site on Ray is made of, as `serve run`, `serve deploy` and a RayService give it. Holds no secret: Ray shows it."""
 
 from __future__ import annotations
 
