@@ -13,7 +13,7 @@ SETTINGS = {
     "probes": ["How do you make tea?", "What is a good walk?", "Why is the sky blue?", "Name a book.", "What is rain?"],
     "max_new_tokens": 120,
     "explainer": {"least": 2, "most": 2, "cpus": 0.5},
-    "merger": {"cpus": 0.2},
+    "merger": {"most": 2, "cpus": 0.2},
     "gateway": {"cpus": 0.2},
 }
 

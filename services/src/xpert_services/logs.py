@@ -39,5 +39,7 @@ def configure(name: str = "", **always: str) -> None:
     logger = logging.getLogger(name)
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
+    # Ray's own handlers stand above it.
+    logger.propagate = False
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 Annotations are evaluated here: Serve looks at the builder's to turn a configuration's values into `SiteArgs`.
 """
 
+import asyncio
 import math
 import threading
 from collections.abc import Callable
@@ -56,8 +57,12 @@ class Working:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Tell how many replicas the open jobs are worth."""
-        n_open = sum(job.kind == self._kind for job in self._services.jobs.open())
+        # In a thread: it reads the store, and the replica has to answer Serve meanwhile.
+        n_open = await asyncio.to_thread(self._count_open)
         return {WANTED: float(math.ceil(n_open / self._jobs_a_replica))}
+
+    def _count_open(self) -> int:
+        return sum(job.kind == self._kind for job in self._services.jobs.open())
 
     def __del__(self) -> None:
         """Give jobs back; Serve calls this before it ends a replica."""

@@ -22,7 +22,10 @@ class _Args(BaseModel):
 
 
 class Replicas(_Args):
-    """How many replicas a deployment has, and what each gets; as many as are needed where ``most`` is more than ``least``."""
+    """How many replicas a deployment has, and what each gets; as many as are needed where ``most`` is more than ``least``.
+
+    Ray lets torch use as many threads as a replica has ``cpus``, and one where that is less.
+    """
 
     least: int = Field(default=1, ge=1)
     most: int = Field(default=1, ge=1)

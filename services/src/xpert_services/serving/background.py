@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -62,24 +61,32 @@ def up(folder: Path, arguments: list[str]) -> dict[str, str]:
     named, log = folder / "process.json", folder / "log"
     if Running.read(named):
         raise ConflictError(f"A site is up in '{folder}'. End it with ./taskw down.")
-    command = [sys.executable, "-m", "xpert_services.serving", "--secrets", str(folder), *arguments]
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    named.write_text(json.dumps(asdict(Running(process.pid, psutil.Process(process.pid).create_time()))))
+    pid = _start([sys.executable, "-m", "xpert_services.serving", "--secrets", str(folder), *arguments], log)
+    named.write_text(json.dumps(asdict(Running(pid, psutil.Process(pid).create_time()))))
     until = time.monotonic() + START_S
     while time.monotonic() < until:
-        for line in log.read_text(errors="replace").splitlines():
+        for line in log.read_text(errors="replace").split("\n")[:-1]:
             if line.startswith('{"api"'):
                 addresses: dict[str, str] = json.loads(line)
                 return {**addresses, "log": str(log)}
-        if process.poll() is not None:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
             named.unlink()
-            raise UnavailableError(f"The site ended while it started, exit status {process.returncode}. See '{log}'.")
+            told = os.waitstatus_to_exitcode(status)
+            raise UnavailableError(f"The site ended while it started, exit status {told}. See '{log}'.")
         time.sleep(LOOK_S)
     down(folder)
     raise UnavailableError(f"The site did not answer within {START_S:.0f} s and was ended. See '{log}'.")
+
+
+def _start(command: list[str], log: Path) -> int:
+    """Start a process that outlives this one and its terminal; returns its number."""
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(command[0], command, os.environ, file_actions=files, setsid=True)
 
 
 def down(folder: Path) -> bool:
