@@ -8,10 +8,14 @@ from serving_cases import BASE, Site, free_port
 
 from xpert_services.serving import background
 
+QUALITIES = "old new small large quiet loud warm cold".split()
+THINGS = "rivers towns books trains gardens clocks birds songs".split()
+WHATS = [f"{quality} {thing}" for quality in QUALITIES for thing in THINGS]
 SETTINGS = {
     "lease_s": 4.0,
-    "probes": ["How do you make tea?", "What is a good walk?", "Why is the sky blue?", "Name a book.", "What is rain?"],
-    "max_new_tokens": 120,
+    # As many as make a job last for seconds, so that its worker can be killed meanwhile.
+    "probes": [f"Tell me in your own words what you know about {what}." for what in WHATS],
+    "max_new_tokens": 160,
     "explainer": {"least": 2, "most": 2, "cpus": 0.5},
     "merger": {"most": 2, "cpus": 0.2},
     "gateway": {"cpus": 0.2},
@@ -29,9 +33,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         patch.setenv("XPERT_CACHE", str(folder / "cache"))
         patch.delenv("XPERT_ADMIN_TOKEN", raising=False)
         addresses = background.up(folder, [*arguments, *(f"--{name}={port}" for name, port in ports.items())])
+        found = Site(folder, addresses)
         try:
-            yield Site(folder, addresses)
+            yield found
         finally:
+            found.client.close()
             assert background.down(folder)
 
 

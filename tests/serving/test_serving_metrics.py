@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_server
 import pytest
 from api_cases import Site as LocalSite
-from serving_cases import BASE, Site, scrape, wait_for
+from serving_cases import BASE, Site, free_port, scrape, wait_for
 
 from xpert_services.exposing import exposed
 from xpert_services.jobs import JobRequest, Lease, Worker
@@ -66,6 +67,18 @@ def test_the_embedded_form_serves_what_it_counts(tmp_path: Path) -> None:
     assert open_jobs == {("explain", "queued"): 1, ("explain", "running"): 0, ("merge", "queued"): 0, ("merge", "running"): 0}
     waited = {labels["kind"]: value for labels, value in found["local_xpert_queue_seconds"]}
     assert waited["merge"] == 0 < waited["explain"]
+
+
+@pytest.mark.slow
+def test_a_real_prometheus_answers_every_query_of_the_dashboard(published: Site, tmp_path: Path) -> None:
+    scrapes = published.addresses["metrics"].removeprefix("http://").removesuffix("/metrics")
+    with prometheus_server.running(tmp_path, port=free_port(), scrapes=scrapes) as prometheus:
+        # A rate needs two looks.
+        wait_for(lambda: any(float(each["value"][1]) >= 3 for each in prometheus.query("count_over_time(up[1m])")))
+        found = {
+            query: prometheus.query(query.replace("${prefix}", "ray_").replace("$__rate_interval", "1m")) for query in queries()
+        }
+    assert [query for query, answer in found.items() if not answer] == []
 
 
 @pytest.mark.slow

@@ -5,25 +5,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import secrets
-import shutil
 import socket
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import urllib3
+from go_tool import GoTool
 
-MODULE = Path(__file__).parent / "minio-server"
-MAIN = "github.com/minio/minio"
-BUILD = ("go", "build", "-trimpath", "-ldflags=-s -w")
+TOOL = GoTool("minio", "github.com/minio/minio", Path(__file__).parent / "minio-server")
 REGION = "us-east-1"
 
 
@@ -41,43 +35,10 @@ class Server:
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
 
-def binary() -> Path:
-    """Return where the server is, or will be built: a new one for each set of pinned modules and flags."""
-    tools = Path(os.environ.get("XPERT_TOOLS") or Path.home() / ".cache" / "xpert-tools")
-    parts = [*((MODULE / name).read_bytes() for name in ("go.mod", "go.sum")), " ".join(BUILD).encode()]
-    return tools / f"minio-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
-
-
-def build() -> Path:
-    """Build the server where it is missing."""
-    target = binary()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two builds at once would do everything twice
-        if target.exists():
-            return target
-        if not shutil.which("go"):
-            sys.exit(
-                "minio: no Go was found, with which the S3 server of the tests is built. Install Go 1.25 or newer (go.dev/dl)."
-            )
-        print(f"minio - building {MAIN} as pinned in {MODULE / 'go.sum'} (once, about 4 minutes)", flush=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:
-            # A cache of its own, gone afterwards: it takes 1 GB.
-            environment = {**os.environ, "GOCACHE": f"{folder}/cache", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
-            made = Path(folder) / "minio"
-            done = subprocess.run([*BUILD, "-o", str(made), MAIN], cwd=MODULE, env=environment, check=False)
-            if done.returncode:
-                sys.exit("minio: the build failed, see above. It needs Go 1.25 or newer and, the first time, Go's module proxy.")
-            made.replace(target)
-    return target
-
-
 @contextmanager
 def running(folder: Path, *, certificates: Path | None = None, domain: str = "") -> Iterator[Server]:
     """Start a server that keeps its data in ``folder``, wait until it is ready, and stop it afterwards."""
-    program = binary()
-    if not program.exists():
-        raise RuntimeError(f"The tests' S3 server is not there yet: '{program}'. Build it with ./taskw minio.")
+    program = TOOL.path()
     user, password = f"user-{secrets.token_hex(6)}", secrets.token_hex(16)
     environment = {
         "PATH": os.environ["PATH"],
@@ -122,4 +83,4 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    build()
+    TOOL.build()
