@@ -64,6 +64,15 @@ def test_lists_are_read_page_by_page_and_filtered(fake: FakeServer, connect: Con
     assert not list(client.jobs(state="failed"))
 
 
+def test_answers_are_read_page_by_page(fake: FakeServer, connect: Connect) -> None:
+    fake.add("starter", "poetic")
+    client = connect()
+    found = list(client.answers("starter", "poetic"))
+    assert (len(found), found[0].base == found[0].pllm) == (40, False)
+    with pytest.raises(NotFoundError, match="nobody"):
+        list(client.answers("starter", "nobody"))
+
+
 def test_a_style_space_comes_back_as_it_went(connect: Connect, tmp_path: Path, fake: FakeServer) -> None:
     path = tmp_path / "mine.space.safetensors"
     default_space().save(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from xpert.models.adapters import BASE_KEY, WEIGHTS, read_adapter
 from xpert.models.merging import merge_adapters
 from xpert_services.jobs import Worker
 from xpert_services.local import make_worker
+from xpert_services.store import Retention
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +78,8 @@ def test_pllms_are_explained_together_and_a_bad_one_fails_alone(
         assert told in states[name]["error"]
         pllm = client.get(f"/v1/pllms/{BASE}/{name}").json()
         assert (told in pllm["quarantined"], pllm["explanation"]) == (True, None)
+        none = client.get(f"/v1/pllms/{BASE}/{name}/answers")
+        assert (none.status_code, told in none.json()["detail"]) == (404, True)
         assert str(tmp_path) not in pllm["quarantined"] and "/tmp" not in pllm["quarantined"]  # noqa: S108
         refused = client.get(f"/v1/artifacts/{pllm['files'][WEIGHTS]}")
         assert (refused.status_code, "quarantine" in refused.json()["detail"]) == (422, True)
@@ -85,6 +89,25 @@ def test_pllms_are_explained_together_and_a_bad_one_fails_alone(
     assert client.get(f"/v1/artifacts/{found['files'][WEIGHTS]}").status_code == 307
     merge = {"name": "mix", "base": BASE, "sources": [{"pllm": "nan", "weight": 1.0}]}
     assert client.post("/v1/merges", json=merge).status_code == 422
+
+
+def test_answers_are_read_by_pages(site: Site, client: TestClient, worker: Worker) -> None:
+    publish(client, "poetic")
+    where = f"/v1/pllms/{BASE}/poetic/answers"
+    early = client.get(where)
+    assert (early.status_code, "not explained yet" in early.json()["detail"]) == (404, True)
+    worker.step()
+    first = site.client("read").get(where, params={"limit": 3}).json()
+    rest = client.get(where, params={"after": first["next"]}).json()
+    assert (len(first["items"]), len(rest["items"]), rest["next"]) == (3, 1, None)
+    both = [*first["items"], *rest["items"]]
+    assert tuple(answer["prompt"] for answer in both) == site.services.settings.asking.asked
+    assert all(answer["base"] and answer["pllm"] for answer in both)
+    assert any(answer["base"] != answer["pllm"] for answer in both)
+    assert client.get(where, params={"after": "nobody"}).status_code == 422
+    # The collector takes none of what the answers are read from.
+    site.store.collect_garbage(retention=Retention(timedelta(0)))
+    assert client.get(where).json()["items"] == both
 
 
 def test_answers_are_made_once_whichever_worker_asks(

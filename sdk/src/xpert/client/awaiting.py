@@ -20,7 +20,7 @@ from xpert.client.catalogues import RemoteCatalogue
 from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operation, Pause, Progress, Work
 from xpert.client.link import segment
 from xpert.client.setting import HOPS, Setting, http_options
-from xpert.wire import Base, CatalogueInfo, Job, JobState, Page, Pllm, Space, Version
+from xpert.wire import Base, CatalogueInfo, Job, JobState, Page, Pllm, SampleAnswer, Space, Version
 
 T = TypeVar("T")
 PAGE = 100
@@ -107,6 +107,10 @@ class AsyncClient:
     async def pllm(self, base: str, name: str) -> Pllm:
         """Return one pLLM."""
         return await self._run(publishing.get(Pllm, f"/v1/pllms/{segment(base, name)}"))
+
+    def answers(self, base: str, name: str) -> AsyncIterator[SampleAnswer]:
+        """List what base and pLLM answered to the same probes; NotFoundError where it is not explained yet."""
+        return self._all(lambda after: publishing.answers(f"/v1/pllms/{segment(base, name)}", after, PAGE))
 
     async def upload_adapter(self, folder: Path, *, progress: Progress | None = None) -> dict[str, str]:
         """Upload an adapter's files where the server lacks them; returns file name -> digest."""

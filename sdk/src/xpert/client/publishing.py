@@ -27,6 +27,7 @@ from xpert.wire import (
     Page,
     Pllm,
     PllmDraft,
+    SampleAnswer,
     Space,
     SpaceDraft,
     UploadDraft,
@@ -104,6 +105,11 @@ def bases(after: str | None, size: int) -> Operation[Page[Base]]:
 def spaces(after: str | None, size: int) -> Operation[Page[Space]]:
     """List style spaces, a page."""
     return get(Page[Space], "/v1/spaces", after=after, limit=size)
+
+
+def answers(pllm: str, after: str | None, size: int) -> Operation[Page[SampleAnswer]]:
+    """List sample answers of the pLLM at an address, a page."""
+    return get(Page[SampleAnswer], f"{pllm}/answers", after=after, limit=size)
 
 
 def jobs(state: JobState | None, after: str | None, size: int) -> Operation[Page[Job]]:

@@ -150,6 +150,14 @@ class Pllm(Answer):
     merged_from: list[MergeSource] = []
 
 
+class SampleAnswer(Answer):
+    """What base and pLLM answered to one probe."""
+
+    prompt: str
+    base: str
+    pllm: str
+
+
 class ExplanationDraft(Draft):
     """pLLMs to explain: all of the base's where none is named."""
 

@@ -22,6 +22,7 @@ from xpert_services.explainer.models import Models
 from xpert_services.jobs import Lease, Stopped, progress_of
 from xpert_services.metering import CACHE, PROBE_SECONDS, PROBE_TOKENS
 from xpert_services.registry import Explained, Pllms, Quarantine, Spaces
+from xpert_services.registry.samples import put_probes
 from xpert_services.store import Draft, Store
 
 ANSWERS = "answers"
@@ -141,12 +142,15 @@ class Explainer:
         )
         _count(base, [text for name in missing for text in texts[name]], time.monotonic() - begun)
         answers = self._keep_answers(keys)
+        probes = put_probes(self._store, self._asking.asked)
         return {
             found.name: Explained(
                 adapter_digest=found.adapter_digest,
                 body=_body(found),
                 entry=self._put_entry(replace(found, name=wanted[found.name].name)),
                 answers={keys[found.name]: answers[found.name]},
+                probes=probes,
+                base_answers=answers[BASE],
             )
             for found in explanations
         }

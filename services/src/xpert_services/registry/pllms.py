@@ -9,15 +9,17 @@ from typing import Any
 
 from xpert.core.errors import ConflictError, InputError, NotFoundError, TooLargeError, UnsafeFileError
 from xpert.models.adapters import CONFIG, WEIGHTS
-from xpert.wire import ExplanationBody, MergeSource, Page, Pllm, PllmDraft
+from xpert.wire import ExplanationBody, MergeSource, Page, Pllm, PllmDraft, SampleAnswer
 from xpert_services.listing import records_after
 from xpert_services.registry.bases import COLLECTION as BASES
 from xpert_services.registry.bases import Bases
+from xpert_services.registry.samples import KeptAnswers, page_of, read_samples
 from xpert_services.store import Draft, Record, Store
 from xpert_services.store.cards import new_name
 from xpert_services.store.keys import record_key
 
 FILE, ENTRY, ANSWERS = "file/", "entry/", "answers/"
+PROBES, BASE_ANSWERS = "probes", "base-answers"
 SUFFIXES = (".safetensors", ".json")
 CONFIG_BYTES = 2**20
 
@@ -36,12 +38,16 @@ class Explained:
         Digest of the entry's artifact.
     answers
         Key of the answers to the probes -> digest of their artifact.
+    probes, base_answers
+        Digests of the probes' artifact and of the base's answers to them.
     """
 
     adapter_digest: str
     body: ExplanationBody
     entry: str
     answers: Mapping[str, str] = field(default_factory=dict)
+    probes: str | None = None
+    base_answers: str | None = None
 
 
 def check_files(store: Store, files: Mapping[str, str], *, most_bytes: int) -> int:
@@ -178,6 +184,25 @@ class Pllms:
         found = self._record(base, name).artifacts
         return {role.removeprefix(ANSWERS): digest for role, digest in found.items() if role.startswith(ANSWERS)}
 
+    def samples(self, base: str, name: str, *, after: str | None, limit: int) -> Page[SampleAnswer]:
+        """List what base and pLLM answered to the same probes; pages are continued after a number.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such pLLM, or it is not explained yet.
+        InputError
+            ``after`` is no number.
+        """
+        record = self._record(base, name)
+        own = next((digest for role, digest in record.artifacts.items() if role.startswith(ANSWERS)), None)
+        if record.value["quarantined"]:
+            raise NotFoundError(f"The pLLM '{name}' of '{base}' was refused: {record.value['quarantined']}")
+        if own is None or PROBES not in record.artifacts:
+            raise NotFoundError(f"The pLLM '{name}' of '{base}' is not explained yet. Wait for its job, then ask again.")
+        kept = KeptAnswers(record.artifacts[PROBES], record.artifacts[BASE_ANSWERS], own)
+        return page_of(read_samples(self._store, kept), after=after, limit=limit)
+
     def remove(self, base: str, name: str) -> None:
         """Remove a pLLM; its files go when nothing else refers to them.
 
@@ -211,6 +236,8 @@ class Pllms:
             }
             kept = {role: digest for role, digest in record.artifacts.items() if not role.startswith(ANSWERS)}
             answers = {f"{ANSWERS}{key}": digest for key, digest in explained.answers.items()}
+            if explained.probes and explained.base_answers:
+                answers |= {PROBES: explained.probes, BASE_ANSWERS: explained.base_answers}
             return Draft(value, {**kept, f"{ENTRY}{explained.body.space}": explained.entry, **answers})
 
         return self._change(base, name, registration, change)

@@ -180,6 +180,11 @@ def _pllm(state: State, _: Seen, names: list[str], __: str) -> Reply:
     return Reply.of(state.pllm(names[0], names[1]))
 
 
+@route("GET", "/v1/pllms/*/*/answers", "read")
+def _answers(state: State, seen: Seen, names: list[str], __: str) -> Reply:
+    return page(seen, [(f"{number:06d}", answer) for number, answer in enumerate(state.answers(names[0], names[1]), 1)])
+
+
 @route("DELETE", "/v1/pllms/*/*", "publish")
 def _remove(state: State, _: Seen, names: list[str], __: str) -> Reply:
     state.pllm(names[0], names[1])

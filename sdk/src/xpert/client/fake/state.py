@@ -12,11 +12,24 @@ from pathlib import Path
 import numpy as np
 
 from xpert.core.catalogue import Catalogue
+from xpert.core.data import probes
 from xpert.core.errors import ConflictError, InputError, NotFoundError, XpertError
 from xpert.core.explanation import Explanation
 from xpert.core.files import read_safetensors, sha256_hex, write_safetensors
 from xpert.core.space import StyleSpace
-from xpert.wire import Base, BaseDraft, CatalogueInfo, ExplanationBody, Job, MergeSource, Pllm, PllmDraft, Space, WordBody
+from xpert.wire import (
+    Base,
+    BaseDraft,
+    CatalogueInfo,
+    ExplanationBody,
+    Job,
+    MergeSource,
+    Pllm,
+    PllmDraft,
+    SampleAnswer,
+    Space,
+    WordBody,
+)
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -88,6 +101,12 @@ class State:
         if (base, name) not in self.pllms:
             raise NotFoundError(f"There is no pLLM '{name}' of '{base}'. Check both names.")
         return self.pllms[base, name]
+
+    def answers(self, base: str, name: str) -> list[SampleAnswer]:
+        """Make up what a pLLM answered to the probes."""
+        if self.pllm(base, name).explanation is None:
+            raise NotFoundError(f"The pLLM '{name}' of '{base}' is not explained yet. Wait for its job.")
+        return [SampleAnswer(prompt=probe, base="A plain answer.", pllm=f"An answer of {name}.") for probe in probes()[:40]]
 
     def add_pllm(self, draft: PllmDraft, *, merged_from: list[MergeSource] | None = None) -> Pllm:
         """Register an adapter and explain it."""

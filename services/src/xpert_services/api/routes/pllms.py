@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from xpert.wire import ExplanationDraft, Job, MergeDraft, Page, Pllm, PllmDraft
+from xpert.wire import ExplanationDraft, Job, MergeDraft, Page, Pllm, PllmDraft, SampleAnswer
 from xpert.wire.bodies import Digest
 from xpert_services.api.parts import PROBLEMS, Name, PageQuery, Parts, SpaceQuery, needs
 
@@ -49,6 +49,12 @@ def register_pllm(services: Parts, draft: PllmDraft, response: Response) -> Pllm
 def get_pllm(services: Parts, base: Name, name: Name, query: Annotated[SpaceQuery, Query()]) -> Pllm:
     """Describe a pLLM."""
     return services.pllms.get(base, name, space=query.space or services.spaces.default().digest)
+
+
+@router.get("/pllms/{base}/{name}/answers", dependencies=[needs("read")])
+def list_answers(services: Parts, base: Name, name: Name, query: Annotated[PageQuery, Query()]) -> Page[SampleAnswer]:
+    """List what base and pLLM answered to the probes that explained it; 404 where it is not explained yet."""
+    return services.pllms.samples(base, name, after=query.after, limit=query.limit)
 
 
 @router.delete("/pllms/{base}/{name}", status_code=204, response_class=Response, dependencies=[needs("publish")])
