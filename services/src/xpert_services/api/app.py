@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from xpert_services.api import problems
 from xpert_services.api.gate import Gate, Limits
+from xpert_services.api.page import page_routes
 from xpert_services.api.parts import problem_schema
 from xpert_services.api.routes import ROUTERS
 from xpert_services.services import Services
@@ -39,7 +40,9 @@ def create_app(services: Services, *, limits: Limits | None = None, public_url: 
     app.state.public_url = public_url
     for router in ROUTERS:
         app.include_router(router)
-    problems.install(app, [route for router in ROUTERS for route in router.routes if isinstance(route, Route)])
+    page = page_routes()
+    app.router.routes.extend(page)
+    problems.install(app, [*page, *(route for router in ROUTERS for route in router.routes if isinstance(route, Route))])
     app.add_middleware(Gate, services=services, limits_=limits or Limits())
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
