@@ -1,9 +1,14 @@
 import { existsSync } from "node:fs";
-import { defineConfig } from "@playwright/test";
+import { chromium, defineConfig } from "@playwright/test";
 
 const PORT = 4179;
+// The address of a real server with pLLMs; without, the page is tested beside recorded answers.
+const site = process.env["XPERT_SITE"];
 // A Chromium of the system where there is one; else the one that `npx playwright install chromium` brings.
 const system = [process.env["XPERT_CHROMIUM"], "/usr/bin/chromium", "/usr/bin/google-chrome"].find((path) => path && existsSync(path));
+if (!system && !existsSync(chromium.executablePath())) {
+  throw new Error("There is no Chromium. Install one, name it in XPERT_CHROMIUM, or run: npx playwright install chromium");
+}
 
 const looks = [
   { name: "desktop-light", viewport: { width: 1280, height: 860 }, colorScheme: "light" },
@@ -20,17 +25,23 @@ export default defineConfig({
   timeout: 90_000,
   expect: { timeout: 30_000 }, // The encoder starts within seconds, on a busy machine within some more.
   use: {
-    baseURL: `http://127.0.0.1:${PORT}/`,
+    baseURL: site ? `${site}/` : `http://127.0.0.1:${PORT}/`,
     launchOptions: { ...(system ? { executablePath: system } : {}), args: ["--no-sandbox"] },
     trace: "retain-on-failure",
   },
-  projects: [
-    ...looks.map(({ name, viewport, colorScheme }) => ({ name, testMatch: /looks/, use: { viewport, colorScheme } })),
-    { name: "behaviour", testMatch: /behaviour/, use: { viewport: looks[0].viewport } },
-  ],
-  webServer: {
-    command: `npx vite preview --mode mock --host 127.0.0.1 --port ${PORT} --strictPort`,
-    port: PORT,
-    reuseExistingServer: false,
-  },
+  projects: site
+    ? [{ name: "site", testMatch: /site\.spec/, use: { viewport: looks[0].viewport } }]
+    : [
+        ...looks.map(({ name, viewport, colorScheme }) => ({ name, testMatch: /looks\.spec/, use: { viewport, colorScheme } })),
+        { name: "behaviour", testMatch: /behaviour\.spec/, use: { viewport: looks[0].viewport } },
+      ],
+  ...(site
+    ? {}
+    : {
+        webServer: {
+          command: `npx vite preview --mode mock --host 127.0.0.1 --port ${PORT} --strictPort`,
+          port: PORT,
+          reuseExistingServer: false,
+        },
+      }),
 });

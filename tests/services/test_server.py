@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 import trustme
 from api_cases import BASE, publish
+from server_cases import client_of, serving, wait, watch
 
 import xpert_starter
 from xpert.core.catalogue import load_compact
@@ -23,47 +19,6 @@ from xpert.models.adapters import WEIGHTS, read_adapter
 from xpert_services.__main__ import parse
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[str, list[str]]]:
-    """Run a server; gives its address and what it printed before. It ends well when asked to."""
-    command = [sys.executable, "-W", "ignore", "-m", "xpert_services", "--store", str(folder / "store"), "--port", "0", *options]
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        assert process.stdout
-        lines: list[str] = []
-        for line in process.stdout:
-            lines.append(line.strip())
-            if line.startswith("Serving at "):
-                break
-        assert lines and lines[-1].startswith("Serving at "), (folder / "log").read_text()
-        yield lines[-1].removeprefix("Serving at "), lines[:-1]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout
-        process.stdout.read()
-        process.stdout.close()
-        process.wait()
-    assert process.returncode == 0, (folder / "log").read_text()
-
-
-def client_of(url: str, token: str) -> httpx2.Client:
-    return httpx2.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=300)
-
-
-def watch(client: httpx2.Client, job: str) -> Iterator[dict[str, Any]]:
-    with client.stream("GET", f"/v1/jobs/{job}/events") as answer:
-        for line in answer.iter_lines():
-            if line.startswith("data: "):
-                yield json.loads(line.removeprefix("data: "))
-
-
-def wait(client: httpx2.Client, job: str) -> dict[str, Any]:
-    *_, last = watch(client, job)
-    assert last["state"] == "succeeded", last
-    return last
 
 
 def test_publish_explain_choose_download_merge(tmp_path: Path) -> None:

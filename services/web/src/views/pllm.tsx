@@ -148,7 +148,7 @@ function Origin({ pllm }: { pllm: Pllm }) {
           <>
             <dt>Start from it</dt>
             <dd>
-              <code class="command">xpert pull {pllm.base}/{pllm.name}</code>
+              <code class="command">xpert pull {pllm.name} --base {pllm.base}</code>
             </dd>
           </>
         )}
