@@ -27,7 +27,7 @@ test("shows, explains and chooses what the server has, and tells it nothing of t
   await expect(page.getByRole("heading", { level: 1 })).toHaveText("poetic");
   await expect(page.getByRole("img", { name: /Coefficients of poetic/ })).toBeVisible();
   await expect(page.locator("figure.sample")).toHaveCount(6);
-  for (const part of await page.locator("figure.sample .pair p, figure.sample figcaption").all()) await expect(part).not.toBeEmpty();
+  for (const part of await page.locator("figure.sample :is(.pair p, figcaption)").all()) await expect(part).not.toBeEmpty();
   await expect(page.locator("code.command")).toHaveText("xpert pull poetic --base starter");
   await page.screenshot({ path: "../../out/web/site-pllm.png", fullPage: true });
 
