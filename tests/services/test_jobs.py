@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from api_cases import ShiftedFolder
+from job_cases import take_all, work_and_wait
 
 from xpert.core.errors import ConflictError, MismatchError, NotFoundError, StorageError, UnavailableError
 from xpert.wire import Job
@@ -191,18 +192,6 @@ def test_a_worker_outlives_a_store_that_is_away(jobs: Jobs, monkeypatch: pytest.
     assert len(calls) == 3
 
 
-def work_and_wait(root: Path, here: Connection) -> None:
-    """Take a job in a process of its own, tell so, and end the job when told to."""
-
-    def handle(leases: Sequence[Lease]) -> None:
-        here.send(leases[0].id)
-        here.recv()
-        leases[0].succeed({"by": "the first"})
-
-    Worker(Jobs(Store(ShiftedFolder(root))), {"explain": handle}, lease_s=3600).step()
-    here.send("over")
-
-
 @pytest.fixture
 def first_worker(clock: ShiftedFolder, jobs: Jobs) -> Callable[[], tuple[multiprocessing.process.BaseProcess, Connection, Job]]:
     def start() -> tuple[multiprocessing.process.BaseProcess, Connection, Job]:
@@ -210,6 +199,7 @@ def first_worker(clock: ShiftedFolder, jobs: Jobs) -> Callable[[], tuple[multipr
         here, there = SPAWN.Pipe()
         process = SPAWN.Process(target=work_and_wait, args=(clock.root, there))
         process.start()
+        there.close()  # so that a process that dies is an error here, not silence
         assert here.recv() == asked.id
         return process, here, asked
 
@@ -261,11 +251,3 @@ def test_of_many_workers_one_gets_each_job(jobs: Jobs, clock: ShiftedFolder) -> 
     with SPAWN.Pool(3) as pool:
         taken = pool.map(take_all, [clock.root] * 3)
     assert sorted(each for some in taken for each in some) == sorted(asked)
-
-
-def take_all(root: Path) -> list[str]:
-    jobs = Jobs(Store(ShiftedFolder(root)))
-    found: list[str] = []
-    while any(job.state == "queued" for job in jobs.page(after=None, limit=100).items):
-        found += [lease.id for lease in take(jobs)]
-    return found
