@@ -6,6 +6,7 @@ them. `xpert.client.blocking` and `xpert.client.awaiting` carry the same operati
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -91,7 +92,7 @@ class Answer:
         return self.status >= 300 and self.status != 304
 
 
-class Exchange(Generic[R_co]):
+class Exchange(ABC, Generic[R_co]):
     """A request and what becomes of its answer; both are made anew for every attempt.
 
     Attributes
@@ -105,9 +106,9 @@ class Exchange(Generic[R_co]):
     attempts: int | None = None
     events = False
 
+    @abstractmethod
     def request(self) -> Request:
         """Return the request of the next attempt."""
-        raise NotImplementedError
 
     def accept(self, head: Answer) -> None:
         """Take status and headers of an answer that is no error, before its body."""
@@ -126,9 +127,9 @@ class Exchange(Generic[R_co]):
     def close(self) -> None:
         """Release what the attempt holds, however it ended."""
 
+    @abstractmethod
     def result(self) -> R_co:
         """Return what came of it."""
-        raise NotImplementedError
 
 
 class Call(Exchange[Answer]):
