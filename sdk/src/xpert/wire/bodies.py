@@ -7,6 +7,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from xpert.core.space import StyleSpace
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$", examples=["formal-en"])]
 """Names of pLLMs, bases and tokens: small letters, digits, dots, dashes and underscores, as Kubernetes takes them."""
 
@@ -82,6 +84,19 @@ class Space(Answer):
     encoder: str
     words: list[str]
     created: datetime
+
+    @classmethod
+    def of(cls, space: StyleSpace, *, artifact: str, created: datetime) -> Space:
+        """Describe a style space whose file is stored as ``artifact``."""
+        return cls(
+            digest=space.digest,
+            artifact=artifact,
+            name=space.name,
+            version=space.version,
+            encoder=space.encoder,
+            words=list(space.words),
+            created=created,
+        )
 
 
 class UploadDraft(Draft):

@@ -87,15 +87,7 @@ class Spaces:
         return Page[Space](items=[Space.model_validate(record.value) for record in found], next=following)
 
     def _record(self, space: StyleSpace, artifact: str) -> tuple[Space, bool]:
-        body = Space(
-            digest=space.digest,
-            artifact=artifact,
-            name=space.name,
-            version=space.version,
-            encoder=space.encoder,
-            words=list(space.words),
-            created=datetime.fromtimestamp(self._store.objects.now(), UTC),
-        )
+        body = Space.of(space, artifact=artifact, created=datetime.fromtimestamp(self._store.objects.now(), UTC))
         try:
             self._store.records.create(COLLECTION, space.digest, Draft(body.model_dump(mode="json"), {"space": artifact}))
         except ConflictError:

@@ -73,16 +73,7 @@ class State:
     def add_space(self, artifact: str) -> Space:
         """Register a style space whose file was uploaded."""
         space = load_space(self.blob(artifact))
-        body = Space(
-            digest=space.digest,
-            artifact=artifact,
-            name=space.name,
-            version=space.version,
-            encoder=space.encoder,
-            words=list(space.words),
-            created=now(),
-        )
-        return self.spaces.setdefault(space.digest, body)
+        return self.spaces.setdefault(space.digest, Space.of(space, artifact=artifact, created=now()))
 
     def blob(self, digest: str) -> bytes:
         """Return an artifact's bytes."""
