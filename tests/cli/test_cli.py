@@ -160,6 +160,7 @@ def test_wrong_usage_says_what_to_do(work: Path) -> None:
     fails(InputError, "line 1", "space", "build", "-o", work / "x", "--exemplars", work / "bad.jsonl")
 
 
+@pytest.mark.slow
 def test_errors_reach_the_shell_with_code_and_json(work: Path) -> None:
     command = [sys.executable, "-m", "xpert", "catalogue", "list", str(work / "none.json")]
     plain = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import schemathesis
 from api_cases import ADMIN, site_at
 from hypothesis import HealthCheck, settings
@@ -66,6 +67,7 @@ def test_every_error_is_documented_as_a_problem() -> None:
                 assert list(operation["responses"][status]["content"]) == ["application/problem+json"], (path, method)
 
 
+@pytest.mark.slow
 @schema.parametrize()
 @settings(max_examples=5, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 def test_whatever_is_sent_the_answer_is_a_documented_one(case: schemathesis.Case) -> None:

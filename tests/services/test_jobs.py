@@ -246,6 +246,7 @@ def test_a_late_workers_result_is_refused(jobs: Jobs, clock: ShiftedFolder, firs
     assert (found.state, found.result, found.attempts) == ("succeeded", {"by": "the second"}, 2)
 
 
+@pytest.mark.slow
 def test_of_many_workers_one_gets_each_job(jobs: Jobs, clock: ShiftedFolder) -> None:
     asked = {jobs.submit(request(n)).id for n in range(6)}
     with SPAWN.Pool(3) as pool:

@@ -136,6 +136,7 @@ def test_a_place_that_ignores_conditions_is_refused(tmp_path: Path, passed_over:
     assert keys_of(FolderObjects(tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_two_migrations_at_once(tmp_path: Path) -> None:
     """One process stops at each of its steps, and another one does all."""
     objects = FolderObjects(tmp_path / "store")
