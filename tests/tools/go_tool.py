@@ -15,14 +15,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class GoTool:
-    """A program.
+    """A program, or several that belong together.
 
     Attributes
     ----------
     name
         What it is called.
     main
-        Its package.
+        Its package; several, with spaces between: they are built into a folder, each under its package's name.
     module
         Folder of the go.mod and go.sum that pin it.
     command
@@ -39,6 +39,8 @@ class GoTool:
         """Where it is, or will be built: a new one for each set of pinned modules and flags."""
         tools = Path(os.environ.get("XPERT_TOOLS") or Path.home() / ".cache" / "xpert-tools")
         parts = [*((self.module / name).read_bytes() for name in ("go.mod", "go.sum")), " ".join(self.command).encode()]
+        if self._mains[1:]:
+            parts.append(self.main.encode())
         return tools / f"{self.name}-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
 
     def build(self) -> Path:
@@ -55,14 +57,22 @@ class GoTool:
                 )
             print(f"{self.name} - building {self.main} as pinned in {self.module / 'go.sum'} (once, some minutes)", flush=True)
             with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:
-                # A cache of its own, gone afterwards: it takes 1 GB.
+                # A cache of its own, gone afterwards: it takes 1 to 4 GB.
                 environment = {**os.environ, "GOCACHE": f"{folder}/cache", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
                 made = Path(folder) / self.name
-                done = subprocess.run([*self.command, "-o", str(made), self.main], cwd=self.module, env=environment, check=False)
+                if self._mains[1:]:
+                    made.mkdir()
+                done = subprocess.run(
+                    [*self.command, "-o", str(made), *self._mains], cwd=self.module, env=environment, check=False
+                )
                 if done.returncode:
                     sys.exit(f"{self.name}: the build failed, see above. The first time it needs Go's module proxy.")
                 made.replace(target)
         return target
+
+    @property
+    def _mains(self) -> list[str]:
+        return self.main.split()
 
     def path(self) -> Path:
         """Return where it is.

@@ -1,0 +1,1 @@
+"""XPerT on Kubernetes: personal LLMs as resources."""

@@ -1,0 +1,54 @@
+"""`StyleSpace`: the words that pLLMs are explained in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from xpert_operator.resources.parts import Condition, ConfigMapKey, Digest, Part, Reference, rule, rules
+
+
+class Exemplars(Part):
+    """Texts in a neutral and in other styles, from which the axes are made."""
+
+    config_map: ConfigMapKey = Field(
+        description='ConfigMap with JSON Lines: {"id", "prompt", "style", "text"}, the style "neutral" included.'
+    )
+
+
+class StyleSpaceSpec(Part):
+    """A style space, at one version."""
+
+    model_config = rules(
+        rule("has(self.digest) != has(self.exemplars)", "Give either digest or exemplars, and not both."),
+        rule(
+            "self == oldSelf || self.version > oldSelf.version",
+            "A style space changes only together with its version, upwards: raise version.",
+        ),
+        rule("self.baseModel == oldSelf.baseModel", "A style space stays with its base model. Make another StyleSpace."),
+    )
+    base_model: Reference = Field(description="The BaseModel whose pLLMs it explains.")
+    version: int = Field(description="Raised with every change.", ge=1)
+    digest: Digest | None = Field(default=None, description="Digest of a style space that the server has already.")
+    exemplars: Exemplars | None = Field(default=None, description="Texts that the server builds it from.")
+
+
+class SpaceVersion(Part):
+    """A style space at one version."""
+
+    version: int = Field(description="As in the spec.")
+    digest: str = Field(description="Its digest on the server: what clients ask the catalogue for.")
+
+
+class StyleSpaceStatus(Part):
+    """Where a style space stands."""
+
+    conditions: list[Condition] = Field(default=[], description="Accepted, Stored, RolledOut, Ready.", max_length=8)
+    current: SpaceVersion | None = Field(default=None, description="The version that every pLLM is explained in.")
+    next: SpaceVersion | None = Field(default=None, description="The version that pLLMs are being explained in.")
+    words: list[Annotated[str, Field(max_length=64)]] = Field(default=[], description="Its words.", max_length=256)
+    pllms: int = Field(default=0, description="How many pLLMs refer to it.")
+    explained: int = Field(default=0, description="How many of them are explained in its newest version.")
+    job: str | None = Field(default=None, description="The server's job that builds it.")
+    observed_generation: int | None = Field(default=None, description="The generation of the spec that the status speaks of.")
