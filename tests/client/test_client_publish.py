@@ -50,6 +50,17 @@ def test_a_name_stands_for_one_adapter(fake: FakeServer, connect: Connect, adapt
         connect().push(adapter, "starter", "mine")
 
 
+def test_what_is_not_published_is_in_no_catalogue(fake: FakeServer, connect: Connect, adapter: Path) -> None:
+    fake.add("starter", "other")
+    client = connect()
+    assert not client.push(adapter, "starter", "mine", publish=False).published
+    assert client.catalogue_info("starter").pllms == ["other"]
+    assert client.publish("starter", "mine").published
+    assert client.catalogue_info("starter").pllms == ["mine", "other"]
+    assert not client.publish("starter", "mine", is_published=False).published
+    assert client.catalogue_info("starter").pllms == ["other"]
+
+
 def test_lists_are_read_page_by_page_and_filtered(fake: FakeServer, connect: Connect) -> None:
     for i in range(7):
         fake.add("starter", f"p{i}", words={"poetic": i / 10})

@@ -91,6 +91,26 @@ def test_pllms_are_explained_together_and_a_bad_one_fails_alone(
     assert client.post("/v1/merges", json=merge).status_code == 422
 
 
+def test_what_is_not_published_is_explained_and_in_no_catalogue(client: TestClient, worker: Worker) -> None:
+    for name in ("concise", "poetic"):
+        publish(client, name)
+    where = f"/v1/pllms/{BASE}/poetic"
+    assert not client.patch(where, json={"publish": False}).json()["published"]
+    worker.step()
+
+    def listed() -> list[str]:
+        found: list[str] = client.get(f"/v1/catalogues/{BASE}", headers={"accept": "application/json"}).json()["pllms"]
+        return found
+
+    assert listed() == ["concise"]
+    assert client.get(where).json()["explanation"]["n_probes"] == 4
+    assert client.patch(where, json={"publish": True}).json()["published"]
+    assert listed() == ["concise", "poetic"]
+    client.patch(where, json={"publish": False})
+    assert listed() == ["concise"]
+    assert client.patch(f"/v1/pllms/{BASE}/nobody", json={"publish": True}).status_code == 404
+
+
 def test_answers_are_read_by_pages(site: Site, client: TestClient, worker: Worker) -> None:
     publish(client, "poetic")
     where = f"/v1/pllms/{BASE}/poetic/answers"

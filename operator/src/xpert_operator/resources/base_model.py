@@ -29,6 +29,6 @@ class BaseModelSpec(Part):
 class BaseModelStatus(Part):
     """Where a base model stands."""
 
-    conditions: list[Condition] = Field(default=[], description="Accepted, Stored, Ready.", max_length=8)
+    conditions: list[Condition] = Field(default=[], description="Stored, Ready.", max_length=8)
     digest: str | None = Field(default=None, description="Digest that the server found.")
     observed_generation: int | None = Field(default=None, description="The generation of the spec that the status speaks of.")

@@ -114,5 +114,4 @@ class PersonalizedLLMStatus(Part):
     catalogue_version: str | None = Field(default=None, description="Version of the catalogue that it stands in.")
     server_name: str | None = Field(default=None, description="What it is called on the server.")
     job: str | None = Field(default=None, description="The server's job that works on it.")
-    attempts: int = Field(default=0, description="How often in a row the last step failed.")
     observed_generation: int | None = Field(default=None, description="The generation of the spec that the status speaks of.")

@@ -104,9 +104,9 @@ class AsyncClient:
         """List pLLMs, of one base or with at least these coefficients, ``words={"poetic": 0.5}``; below zero: at most."""
         return self._all(lambda after: publishing.pllms(base, words or {}, after, page))
 
-    async def pllm(self, base: str, name: str) -> Pllm:
-        """Return one pLLM."""
-        return await self._run(publishing.get(Pllm, f"/v1/pllms/{segment(base, name)}"))
+    async def pllm(self, base: str, name: str, *, space: str | None = None) -> Pllm:
+        """Return one pLLM, with its explanation in a style space, by default the server's."""
+        return await self._run(publishing.get(Pllm, f"/v1/pllms/{segment(base, name)}", space=space))
 
     def answers(self, base: str, name: str) -> AsyncIterator[SampleAnswer]:
         """List what base and pLLM answered to the same probes; NotFoundError where it is not explained yet."""
@@ -116,13 +116,17 @@ class AsyncClient:
         """Upload an adapter's files where the server lacks them; returns file name -> digest."""
         return await self._run(publishing.upload_adapter(folder, progress=progress))
 
-    async def register(self, base: str, name: str, files: Mapping[str, str]) -> Pllm:
-        """Register an uploaded adapter as a pLLM; asked twice, it is one."""
-        return await self._run(publishing.register(base, name, files))
+    async def register(self, base: str, name: str, files: Mapping[str, str], *, publish: bool = True) -> Pllm:
+        """Register an uploaded adapter as a pLLM, in no catalogue without ``publish``; asked twice, it is one."""
+        return await self._run(publishing.register(base, name, files, publish=publish))
 
-    async def push(self, folder: Path, base: str, name: str, *, progress: Progress | None = None) -> Pllm:
+    async def push(self, folder: Path, base: str, name: str, *, publish: bool = True, progress: Progress | None = None) -> Pllm:
         """Upload an adapter's folder and register it; the answer names the job that explains it."""
-        return await self._run(publishing.push(folder, base, name, progress=progress))
+        return await self._run(publishing.push(folder, base, name, publish=publish, progress=progress))
+
+    async def publish(self, base: str, name: str, *, is_published: bool = True) -> Pllm:
+        """Put a pLLM into the catalogue, or take it out; it stays registered and explained."""
+        return await self._run(publishing.change(f"/v1/pllms/{segment(base, name)}", is_published=is_published))
 
     async def delete(self, base: str, name: str) -> None:
         """Delete a pLLM."""

@@ -26,6 +26,7 @@ from xpert.wire import (
     MergeSource,
     Page,
     Pllm,
+    PllmChange,
     PllmDraft,
     SampleAnswer,
     Space,
@@ -70,6 +71,13 @@ def post(model: type[Model], target: str, draft: BaseModel) -> Operation[Model]:
     body = draft.model_dump_json().encode()
     request = Request(method="POST", target=target, body=body, headers={"Content-Type": "application/json"})
     return parse(model, (yield from call(request)))
+
+
+def change(target: str, *, is_published: bool) -> Operation[Pllm]:
+    """Put the pLLM at an address into the catalogue, or take it out."""
+    body = PllmChange(publish=is_published).model_dump_json().encode()
+    request = Request(method="PATCH", target=target, body=body, headers={"Content-Type": "application/json"})
+    return parse(Pllm, (yield from call(request)))
 
 
 def delete(target: str) -> Operation[None]:
@@ -196,7 +204,7 @@ def adapter_files(folder: Path) -> list[Path]:
     return paths
 
 
-def register(base: str, name: str, files: Mapping[str, str]) -> Operation[Pllm]:
+def register(base: str, name: str, files: Mapping[str, str], *, publish: bool) -> Operation[Pllm]:
     """Register an uploaded adapter; the same again is the one that is there.
 
     Raises
@@ -204,14 +212,14 @@ def register(base: str, name: str, files: Mapping[str, str]) -> Operation[Pllm]:
     ConflictError
         The name stands for another adapter.
     """
-    return post(Pllm, "/v1/pllms", draft(PllmDraft, name=name, base=base, files=dict(files)))
+    return post(Pllm, "/v1/pllms", draft(PllmDraft, name=name, base=base, files=dict(files), publish=publish))
 
 
-def push(folder: Path, base: str, name: str, *, progress: Progress | None) -> Operation[Pllm]:
+def push(folder: Path, base: str, name: str, *, publish: bool, progress: Progress | None) -> Operation[Pllm]:
     """Upload an adapter and register it."""
     draft(PllmDraft, name=name, base=base, files={"adapter_config.json": "0" * 64})  # a wrong name is found before the upload
     files = yield from upload_adapter(folder, progress=progress)
-    return (yield from register(base, name, files))
+    return (yield from register(base, name, files, publish=publish))
 
 
 def explain(base: str, names: Iterable[str], space: str | None) -> Operation[Job]:

@@ -118,11 +118,18 @@ class ArtifactUpload(Answer):
 
 
 class PllmDraft(Draft):
-    """A pLLM to register: an uploaded adapter in PEFT's format, file name -> digest."""
+    """A pLLM to register: an uploaded adapter in PEFT's format, file name -> digest; in no catalogue without ``publish``."""
 
     name: Name
     base: Name
     files: dict[FileName, Digest] = Field(min_length=1, max_length=16, json_schema_extra={"additionalProperties": False})
+    publish: bool = True
+
+
+class PllmChange(Draft):
+    """What may change of a pLLM: whether it stands in the catalogue."""
+
+    publish: bool
 
 
 class WordBody(Answer):
@@ -149,7 +156,7 @@ class Pllm(Answer):
     """A pLLM.
 
     ``quarantined`` says why its adapter was refused; it then is in no catalogue and cannot be downloaded. ``job`` is the
-    job that explains it, ``explanation`` what came of it.
+    job that explains it, ``explanation`` what came of it. Only what is ``published`` is in the catalogue.
     """
 
     name: Name
@@ -163,6 +170,7 @@ class Pllm(Answer):
     explanation: ExplanationBody | None = None
     quarantined: str | None = None
     merged_from: list[MergeSource] = []
+    published: bool = True
 
 
 class SampleAnswer(Answer):

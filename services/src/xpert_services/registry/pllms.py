@@ -173,10 +173,10 @@ class Pllms:
         return Page[Pllm](items=items)
 
     def entries(self, base: str, space: str) -> Iterator[tuple[str, str]]:
-        """List name and digest of the entry of every pLLM of a base that is explained in a space."""
+        """List name and digest of the entry of every pLLM of a base that is explained in a space and published."""
         for record in self._store.records.list(_collection(base)):
             entry = record.artifacts.get(f"{ENTRY}{space}")
-            if entry and record.value["quarantined"] is None:
+            if entry and record.value["quarantined"] is None and record.value.get("published", True):
                 yield record.name, entry
 
     def answers(self, base: str, name: str) -> dict[str, str]:
@@ -212,6 +212,18 @@ class Pllms:
             There is none.
         """
         self._store.records.remove(self._record(base, name))
+
+    def set_published(self, base: str, name: str, *, is_published: bool) -> Pllm:
+        """Note whether a pLLM stands in the catalogue.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        registration = self.registration(base, name)
+        change = {"published": is_published}
+        return self._change(base, name, registration, lambda record: Draft({**record.value, **change}, record.artifacts))
 
     def set_job(self, base: str, name: str, registration: str, job: str) -> Pllm:
         """Note which job explains a pLLM."""
@@ -268,6 +280,7 @@ class Pllms:
             files=dict(draft.files),
             created=datetime.fromtimestamp(self._store.objects.now(), UTC),
             merged_from=list(merged_from),
+            published=draft.publish,
         )
 
     def _record(self, base: str, name: str) -> Record:

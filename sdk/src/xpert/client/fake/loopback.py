@@ -26,7 +26,7 @@ def listen(answer: Callable[[Seen], Reply]) -> Iterator[str]:
             with suppress(ConnectionError):
                 _exchange(self, answer)
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _any  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -20,6 +20,7 @@ from xpert.wire import (
     MergeDraft,
     Page,
     Pllm,
+    PllmChange,
     PllmDraft,
     SpaceDraft,
     UploadDraft,
@@ -178,6 +179,11 @@ def _add_pllm(state: State, seen: Seen, *_: object) -> Reply:
 @route("GET", "/v1/pllms/*/*", "read")
 def _pllm(state: State, _: Seen, names: list[str], __: str) -> Reply:
     return Reply.of(state.pllm(names[0], names[1]))
+
+
+@route("PATCH", "/v1/pllms/*/*", "publish")
+def _change(state: State, seen: Seen, names: list[str], __: str) -> Reply:
+    return Reply.of(state.change(names[0], names[1], read(PllmChange, seen)))
 
 
 @route("GET", "/v1/pllms/*/*/answers", "read")

@@ -25,6 +25,7 @@ from xpert.wire import (
     Job,
     MergeSource,
     Pllm,
+    PllmChange,
     PllmDraft,
     SampleAnswer,
     Space,
@@ -121,10 +122,16 @@ class State:
             created=now(),
             quarantined=_fault(weights[0]),
             merged_from=merged_from or [],
+            published=draft.publish,
         )
         self.pllms[draft.base, draft.name] = pllm
         job = self.add_job("explain", f"{draft.base}/{draft.name}", {draft.name: _made(draft)})
         return self._explained(draft.base, draft.name, job.id)
+
+    def change(self, base: str, name: str, change: PllmChange) -> Pllm:
+        """Put a pLLM into the catalogue, or take it out."""
+        self.pllms[base, name] = self.pllm(base, name).model_copy(update={"published": change.publish})
+        return self.pllms[base, name]
 
     def _explained(self, base: str, name: str, job: str) -> Pllm:
         pllm = self.pllm(base, name)
@@ -188,7 +195,7 @@ class State:
     def catalogue(self, base: str) -> tuple[CatalogueInfo, bytes]:
         """Build the catalogue of a base."""
         self.base(base)
-        entries = [self.entry(pllm) for pllm in self.pllms.values() if pllm.base == base and pllm.explanation]
+        entries = [self.entry(pllm) for pllm in self.pllms.values() if pllm.base == base and pllm.explanation and pllm.published]
         if not entries:
             raise NotFoundError(f"No pLLM of '{base}' is explained yet. Register one and wait for its job.")
         built = Catalogue.of(entries)

@@ -9,9 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from xpert.wire import ExplanationDraft, Job, MergeDraft, Page, Pllm, PllmDraft, SampleAnswer
+from xpert.wire import ExplanationDraft, Job, MergeDraft, Page, Pllm, PllmChange, PllmDraft, SampleAnswer
 from xpert.wire.bodies import Digest
 from xpert_services.api.parts import PROBLEMS, Name, PageQuery, Parts, SpaceQuery, needs
+from xpert_services.services import Services
 
 WORD = r"^[A-Za-z][A-Za-z-]{0,39}:-?[0-9](\.[0-9]{1,3})?$"
 
@@ -57,12 +58,19 @@ def list_answers(services: Parts, base: Name, name: Name, query: Annotated[PageQ
     return services.pllms.samples(base, name, after=query.after, limit=query.limit)
 
 
+@router.patch("/pllms/{base}/{name}", dependencies=[needs("publish")])
+def change_pllm(services: Parts, base: Name, name: Name, change: PllmChange) -> Pllm:
+    """Put a pLLM into the catalogue, or take it out; it stays registered and explained."""
+    pllm = services.pllms.set_published(base, name, is_published=change.publish)
+    _refresh(services, base)
+    return pllm
+
+
 @router.delete("/pllms/{base}/{name}", status_code=204, response_class=Response, dependencies=[needs("publish")])
 def remove_pllm(services: Parts, base: Name, name: Name) -> None:
     """Remove a pLLM; it leaves the catalogue at once."""
     services.pllms.remove(base, name)
-    for space in services.catalogues.spaces(base):
-        services.catalogues.refresh(base, space)
+    _refresh(services, base)
 
 
 @router.post("/explanations", status_code=202, dependencies=[needs("publish")])
@@ -75,6 +83,11 @@ def ask_explanation(services: Parts, draft: ExplanationDraft) -> Job:
 def ask_merge(services: Parts, draft: MergeDraft) -> Job:
     """Merge pLLMs into a new one; asking twice is one job."""
     return services.merges.ask(draft)
+
+
+def _refresh(services: Services, base: str) -> None:
+    for space in services.catalogues.spaces(base):
+        services.catalogues.refresh(base, space)
 
 
 def _having(words: list[str]) -> Callable[[Pllm], bool]:
