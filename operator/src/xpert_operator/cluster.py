@@ -1,0 +1,144 @@
+"""The one module that talks to the Kubernetes API."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from lightkube import AsyncClient
+from lightkube.core.exceptions import ApiError
+from lightkube.generic_resource import create_global_resource, create_namespaced_resource
+from lightkube.models.core_v1 import EventSource, ObjectReference
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import ConfigMap, Namespace, Secret
+from lightkube.resources.core_v1 import Event as ClusterEvent
+from lightkube.types import PatchType
+from pydantic import BaseModel
+
+from xpert.core.errors import NotFoundError
+from xpert_operator.mirror import Body, Key
+from xpert_operator.reconcile.views import Event
+from xpert_operator.resources import GROUP, KINDS, VERSION
+
+FINALIZER = f"{GROUP}/server"
+MANAGER = "xpert-operator"
+RESOURCES: dict[str, Any] = {
+    kind.name: (create_namespaced_resource if kind.is_namespaced else create_global_resource)(
+        GROUP, VERSION, kind.name, kind.plural
+    )
+    for kind in KINDS
+}
+
+
+class Cluster:
+    """Reads and writes resources.
+
+    Parameters
+    ----------
+    client
+        Of the API server.
+    """
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def write_status(self, key: Key, status: BaseModel) -> Body:
+        """Replace a resource's status and return the resource."""
+        body = {"status": status.model_dump(mode="json", by_alias=True)}
+        return await self._patch(RESOURCES[key.kind].Status, key, body)
+
+    async def set_finalizer(self, key: Key, body: Body, *, is_on: bool) -> Body:
+        """Put our finalizer on a resource, or take it off; refused where somebody else changed it meanwhile."""
+        others = [name for name in body["metadata"].get("finalizers") or [] if name != FINALIZER]
+        wanted = [*others, FINALIZER] if is_on else others
+        metadata = {"finalizers": wanted, "resourceVersion": body["metadata"]["resourceVersion"]}
+        return await self._patch(RESOURCES[key.kind], key, {"metadata": metadata})
+
+    async def delete(self, key: Key) -> None:
+        """Delete a resource; that it is gone already is no error."""
+        try:
+            await self._client.delete(RESOURCES[key.kind], key.name, namespace=key.namespace or None)
+        except ApiError as error:
+            if error.status.code != 404:
+                raise
+
+    async def secret(self, namespace: str, name: str) -> dict[str, str]:
+        """Read a Secret's data.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        found = await self._get(Secret, namespace, name, "Secret")
+        return {key: base64.b64decode(value).decode() for key, value in (found.data or {}).items()}
+
+    async def config_map(self, namespace: str, name: str, key: str) -> str:
+        """Read a key of a ConfigMap.
+
+        Raises
+        ------
+        NotFoundError
+            There is none, or not this key.
+        """
+        data = (await self._get(ConfigMap, namespace, name, "ConfigMap")).data or {}
+        if key not in data:
+            raise NotFoundError(f"The ConfigMap '{name}' has no key '{key}', found {', '.join(sorted(data)) or 'none'}.")
+        text: str = data[key]
+        return text
+
+    async def namespace_ends(self, name: str) -> bool:
+        """Tell whether a namespace is being deleted."""
+        try:
+            found = await self._client.get(Namespace, name)
+        except ApiError as error:
+            if error.status.code == 404:
+                return True
+            raise
+        return bool(found.metadata and found.metadata.deletionTimestamp)
+
+    async def tell(self, key: Key, body: Body, event: Event) -> None:
+        """Post an event on a resource."""
+        now = datetime.now(UTC)
+        namespace = key.namespace or "default"
+        target = ObjectReference(
+            apiVersion=f"{GROUP}/{VERSION}",
+            kind=key.kind,
+            name=key.name,
+            namespace=key.namespace or None,
+            uid=body["metadata"].get("uid"),
+        )
+        posted = ClusterEvent(
+            metadata=ObjectMeta(name=f"{key.name}.{secrets.token_hex(8)}", namespace=namespace),
+            involvedObject=target,
+            reason=event.reason,
+            message=event.message[:1024],
+            type="Warning" if event.is_warning else "Normal",
+            source=EventSource(component=MANAGER),
+            reportingComponent=MANAGER,
+            firstTimestamp=now,
+            lastTimestamp=now,
+            count=1,
+        )
+        try:
+            await self._client.create(posted)
+        except ApiError as error:
+            if error.status.code not in {403, 404}:  # the namespace is ending: nobody is there to read it
+                raise
+
+    async def _get(self, resource: Any, namespace: str, name: str, kind: str) -> Any:
+        try:
+            return await self._client.get(resource, name, namespace=namespace)
+        except ApiError as error:
+            if error.status.code == 404:
+                raise NotFoundError(f"There is no {kind} '{name}' in namespace '{namespace}'. Make it.") from error
+            raise
+
+    async def _patch(self, resource: Any, key: Key, body: dict[str, Any]) -> Body:
+        found: Any = await self._client.patch(
+            resource, key.name, body, namespace=key.namespace or None, patch_type=PatchType.MERGE, field_manager=MANAGER
+        )
+        answered: Body = found.to_dict()
+        return {**answered, "kind": key.kind}

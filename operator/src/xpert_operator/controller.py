@@ -1,0 +1,99 @@
+"""Looks at one resource after the other: observe, decide, write the status, take the step, and again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from lightkube.core.exceptions import ApiError
+from pydantic import BaseModel
+
+from xpert.core.errors import XpertError
+from xpert_operator import acting, metrics, observing
+from xpert_operator.cluster import Cluster
+from xpert_operator.mirror import Body, Key, Mirror
+from xpert_operator.reconcile.views import LATER, Plan, Problem
+from xpert_operator.server import Server
+from xpert_operator.workqueue import Verdict
+
+STEPS = 8
+"""Steps of one look; a resource that wants more makes room for others."""
+
+log = logging.getLogger(__name__)
+
+
+def now() -> datetime:
+    """Return the present time, in whole seconds as Kubernetes keeps them."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Controller:
+    """Brings resources to where their specs want them.
+
+    Parameters
+    ----------
+    cluster, server, mirror
+        Whom it asks.
+    clock
+        Tells the time.
+    """
+
+    def __init__(self, cluster: Cluster, server: Server, mirror: Mirror, *, clock: Callable[[], datetime] = now) -> None:
+        self._cluster, self._server, self._mirror, self._clock = cluster, server, mirror, clock
+
+    async def look(self, key: Key, retries: bool) -> Verdict:
+        """Look at one resource; whatever goes wrong concerns that one."""
+        with metrics.LOOKS.labels(kind=key.kind).time():
+            try:
+                verdict = await self._look(key, retries=retries)
+            except ApiError as error:
+                gone = error.status.code in {404, 409}  # changed or gone meanwhile: the watch brings what it is now
+                if not gone:
+                    log.warning("%s: %s", key, error)
+                verdict = Verdict(1.0 if gone else LATER, is_failure=True)
+            except Exception:
+                log.exception("%s could not be looked at", key)
+                verdict = Verdict(LATER, is_failure=True)
+        metrics.RESULTS.labels(kind=key.kind, result="failed" if verdict.is_failure else "done").inc()
+        return verdict
+
+    async def _look(self, key: Key, *, retries: bool) -> Verdict:
+        for _ in range(STEPS):
+            body = self._mirror.get(key)
+            if body is None:
+                return Verdict()
+            seen = await observing.observe(key, body, self._mirror, self._cluster, self._server, self._clock())
+            plan = observing.decide(seen, retries=retries)
+            await self._write(key, body, plan)
+            if plan.action is None:
+                return Verdict(plan.again, is_failure=plan.is_failure)
+            try:
+                done = await acting.act(plan.action, key, self._mirror, self._cluster, self._server)
+            except XpertError as error:
+                log.info("%s: %s failed: %s", key, type(plan.action).__name__, error)
+                metrics.STEPS.labels(step=type(plan.action).__name__, result=error.code).inc()
+                plan = observing.decide(seen, failure=Problem(code=error.code, message=str(error)))
+                await self._write(key, self._mirror.get(key) or body, plan)
+                return Verdict(LATER if plan.again is None else plan.again, is_failure=True)
+            metrics.STEPS.labels(step=type(plan.action).__name__, result="done").inc()
+            log.info("%s: %s", key, type(plan.action).__name__)
+            await self._note(key, plan.status, done)
+            retries = False
+        return Verdict(LATER, is_failure=True)
+
+    async def _write(self, key: Key, body: Body, plan: Plan[Any]) -> None:
+        """Write the status where it changed, and post what happened."""
+        wanted = plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if wanted != observing.status_of(key, body).model_dump(mode="json", by_alias=True, exclude_none=True):
+            self._mirror.put(await self._cluster.write_status(key, plan.status))
+        for event in plan.events:
+            await self._cluster.tell(key, body, event)
+
+    async def _note(self, key: Key, status: BaseModel, done: acting.Done) -> None:
+        """Keep what a step brought: the resource as it is now, or the job that it asked for."""
+        if done.body is not None:
+            self._mirror.put(done.body)
+        if done.job is not None:
+            self._mirror.put(await self._cluster.write_status(key, status.model_copy(update={"job": done.job})))

@@ -1,0 +1,20 @@
+"""The process's log: one JSON object a line."""
+
+from __future__ import annotations
+
+import logging
+
+from pythonjsonlogger.json import JsonFormatter
+
+NOISY = ("httpx2", "kopf.objects", "stamina")
+
+
+def configure() -> None:
+    """Write to the standard error stream from now on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter("%(levelname)s %(name)s %(message)s", timestamp=True))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,192 @@
+"""From the mirror and the server's answers to what a decision depends on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from xpert.core.errors import XpertError
+from xpert_operator.cluster import FINALIZER, Cluster
+from xpert_operator.mirror import Body, Key, Mirror, condition
+from xpert_operator.reconcile import (
+    BaseObserved,
+    PllmObserved,
+    SpaceObserved,
+    reconcile_base,
+    reconcile_pllm,
+    reconcile_space,
+)
+from xpert_operator.reconcile.pllm_seen import plain, server_name
+from xpert_operator.reconcile.space import target
+from xpert_operator.reconcile.views import BaseView, Known, Members, Meta, Plan, Problem, SourceView, SpaceKnown, SpaceView
+from xpert_operator.resources import (
+    BASE_MODEL,
+    PLLM,
+    STYLE_SPACE,
+    BaseModelSpec,
+    BaseModelStatus,
+    Condition,
+    PersonalizedLLMSpec,
+    PersonalizedLLMStatus,
+    StyleSpaceSpec,
+    StyleSpaceStatus,
+)
+from xpert_operator.server import Server
+
+Observed = BaseObserved | SpaceObserved | PllmObserved
+STATUSES: Mapping[str, type[BaseModel]] = {
+    BASE_MODEL.name: BaseModelStatus,
+    STYLE_SPACE.name: StyleSpaceStatus,
+    PLLM.name: PersonalizedLLMStatus,
+}
+
+
+def status_of(key: Key, body: Body) -> BaseModel:
+    """Read a resource's status."""
+    return STATUSES[key.kind].model_validate(body.get("status") or {})
+
+
+async def observe(key: Key, body: Body, mirror: Mirror, cluster: Cluster, server: Server, now: datetime) -> Observed:
+    """Find out all that the decision on a resource depends on."""
+    if key.kind == BASE_MODEL.name:
+        return await _base(key, body, server, now)
+    if key.kind == STYLE_SPACE.name:
+        return await _space(key, body, mirror, server, now)
+    return await _pllm(key, body, mirror, cluster, server, now)
+
+
+def decide(seen: Observed, *, failure: Problem | None = None, retries: bool = False) -> Plan[Any]:
+    """Decide on a resource."""
+    if isinstance(seen, BaseObserved):
+        return reconcile_base(replace(seen, failure=failure))
+    if isinstance(seen, SpaceObserved):
+        return reconcile_space(replace(seen, failure=failure, retries=retries))
+    return reconcile_pllm(replace(seen, failure=failure, retries=retries))
+
+
+async def _base(key: Key, body: Body, server: Server, now: datetime) -> BaseObserved:
+    spec, status = BaseModelSpec.model_validate(body["spec"]), BaseModelStatus.model_validate(body.get("status") or {})
+    try:
+        found: Any = await server.base(key.name)
+    except XpertError as error:
+        found = Problem(code=error.code, message=str(error))
+    return BaseObserved(meta=_meta(key, body, status.conditions), spec=spec, status=status, server=found, now=now)
+
+
+async def _space(key: Key, body: Body, mirror: Mirror, server: Server, now: datetime) -> SpaceObserved:
+    spec, status = StyleSpaceSpec.model_validate(body["spec"]), StyleSpaceStatus.model_validate(body.get("status") or {})
+    # A job of an older version of the spec builds another space.
+    job = status.job if status.observed_generation == body["metadata"].get("generation") else None
+    try:
+        found: SpaceKnown | Problem = await server.space(_known_digest(spec, status, job), job)
+    except XpertError as error:
+        found = Problem(code=error.code, message=str(error))
+    return SpaceObserved(
+        meta=_meta(key, body, status.conditions),
+        spec=spec,
+        status=status,
+        base=_base_view(mirror, spec.base_model.name),
+        members=_members(key, mirror),
+        server=found,
+        now=now,
+    )
+
+
+def _known_digest(spec: StyleSpaceSpec, status: StyleSpaceStatus, job: str | None) -> str | None:
+    """Return the digest of the version that the spec asks for, where it is known: given, or built before."""
+    if spec.digest:
+        return plain(spec.digest)
+    known = [version.digest for version in (status.next, status.current) if version and version.version == spec.version]
+    return known[0] if known and job is not None else None
+
+
+async def _pllm(key: Key, body: Body, mirror: Mirror, cluster: Cluster, server: Server, now: datetime) -> PllmObserved:
+    spec = PersonalizedLLMSpec.model_validate(body["spec"])
+    status = PersonalizedLLMStatus.model_validate(body.get("status") or {})
+    meta = _meta(key, body, status.conditions)
+    if meta.deleting_since and meta.has_finalizer:
+        meta = replace(meta, namespace_ends=await cluster.namespace_ends(key.namespace))
+    seen = PllmObserved(
+        meta=meta,
+        spec=spec,
+        status=status,
+        base=_base_view(mirror, spec.base_model.name),
+        space=_space_view(key, spec, mirror),
+        sources=_sources(key, spec, mirror),
+        dependents=_dependents(key, mirror),
+        now=now,
+    )
+    if len(seen.server_name) > 63:
+        return seen  # the server would not understand the question
+    return replace(seen, server=await _known(seen, server))
+
+
+async def _known(seen: PllmObserved, server: Server) -> Known | Problem:
+    name = server_name(seen.meta.namespace, seen.meta.name)
+    try:
+        return await server.pllm(seen.spec.base_model.name, name, space=seen.target, job=seen.status.job)
+    except XpertError as error:
+        return Problem(code=error.code, message=str(error))
+
+
+def _meta(key: Key, body: Body, conditions: list[Condition]) -> Meta:
+    found = body["metadata"]
+    deleted = found.get("deletionTimestamp")
+    return Meta(
+        namespace=key.namespace,
+        name=key.name,
+        generation=int(found.get("generation") or 0),
+        deleting_since=_time(deleted) if deleted else None,
+        has_finalizer=FINALIZER in (found.get("finalizers") or []),
+        conditions=tuple(conditions),
+    )
+
+
+def _time(found: Any) -> datetime:
+    return found if isinstance(found, datetime) else datetime.fromisoformat(found)
+
+
+def _base_view(mirror: Mirror, name: str) -> BaseView | None:
+    body = mirror.get(Key(BASE_MODEL.name, "", name))
+    if body is None:
+        return None
+    ready = condition(body, "Ready")
+    digest = (body.get("status") or {}).get("digest") if ready.get("status") == "True" else None
+    return BaseView(digest=digest, message=str(ready.get("message", "It was not looked at yet.")))
+
+
+def _space_view(key: Key, spec: PersonalizedLLMSpec, mirror: Mirror) -> SpaceView | None:
+    if spec.style_space is None:
+        return None
+    body = mirror.get(Key(STYLE_SPACE.name, key.namespace, spec.style_space.name))
+    if body is None:
+        return None
+    digest = target(StyleSpaceStatus.model_validate(body.get("status") or {}))
+    message = str(condition(body, "Ready").get("message", "It was not looked at yet."))
+    return SpaceView(base=body["spec"]["baseModel"]["name"], target=digest, message=message)
+
+
+def _sources(key: Key, spec: PersonalizedLLMSpec, mirror: Mirror) -> dict[str, SourceView | None]:
+    found: dict[str, SourceView | None] = {}
+    for source in spec.merge.sources if spec.merge else []:
+        body = mirror.get(Key(PLLM.name, key.namespace, source.name))
+        is_stored = body is not None and condition(body, "Stored").get("status") == "True"
+        found[source.name] = SourceView(base=body["spec"]["baseModel"]["name"], is_stored=is_stored) if body else None
+    return found
+
+
+def _dependents(key: Key, mirror: Mirror) -> tuple[str, ...]:
+    bodies = [mirror.get(other) for other in mirror.referrers(key, PLLM.name)]
+    return tuple(body["metadata"]["name"] for body in bodies if body and not body["metadata"].get("deletionTimestamp"))
+
+
+def _members(key: Key, mirror: Mirror) -> Members:
+    bodies = [mirror.get(other) for other in mirror.referrers(key, PLLM.name)]
+    living = [body for body in bodies if body and not body["metadata"].get("deletionTimestamp")]
+    spaces = [(body.get("status") or {}).get("styleSpace") for body in living]
+    return Members(total=len(living), explained=Counter(str(space) for space in spaces if space))

@@ -1,0 +1,137 @@
+"""The operator's process: the watch, the queue, and whoever leads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator
+
+import httpx2
+import kopf
+from lightkube import AsyncClient as ClusterClient
+from lightkube import KubeConfig
+from prometheus_client import start_http_server
+
+from xpert.client import AsyncClient, Retries
+from xpert.core.errors import InputError
+from xpert_operator import metrics
+from xpert_operator.cluster import MANAGER, Cluster
+from xpert_operator.controller import Controller
+from xpert_operator.leading import Leader, LostError
+from xpert_operator.mirror import Key, Mirror, key_of
+from xpert_operator.server import Server
+from xpert_operator.settings import Settings
+from xpert_operator.watching import registry
+from xpert_operator.workqueue import Queue
+
+PATIENCE = Retries(attempts=3, longest=2.0)
+"""The client's own: what lasts longer is the queue's affair, and said in a condition."""
+
+log = logging.getLogger(__name__)
+
+
+class Early:
+    """Keeps what the watch brings before there is a queue for it."""
+
+    def __init__(self) -> None:
+        self.queue: Queue | None = None
+
+    def __call__(self, key: Key) -> None:
+        if self.queue is not None:
+            self.queue.add(key)
+
+
+async def run(settings: Settings) -> None:
+    """Work until the process is asked to end, or the lease is lost.
+
+    Raises
+    ------
+    LostError
+        Another replica works: this process has to begin anew.
+    """
+    changed = Early()
+    mirror = Mirror(changed)
+    stop = asyncio.Event()
+    cluster_client = ClusterClient(KubeConfig.from_env(), field_manager=MANAGER, timeout=httpx2.Timeout(20.0))
+    async with _server_client(settings) as client:
+        server = Server(client, asyncio.Semaphore(settings.downloads), settings.most_mib << 20)
+        controller = Controller(Cluster(cluster_client), server, mirror)
+        queue = Queue(controller.look, settings.drift_s)
+        metrics.HELD.set_function(lambda: len(mirror))
+        metrics.WAITING.set_function(lambda: len(queue))
+        if settings.metrics_port:
+            start_http_server(settings.metrics_port)
+        watch = asyncio.create_task(_watch(settings, mirror, queue, stop))
+        work = asyncio.create_task(_work(settings, cluster_client, changed, mirror, queue))
+        try:
+            done, _ = await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            work.cancel()
+            stop.set()
+            await asyncio.gather(watch, work, return_exceptions=True)
+            await cluster_client.close()
+
+
+async def _watch(settings: Settings, mirror: Mirror, queue: Queue, stop: asyncio.Event) -> None:
+    health = f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None
+    await kopf.operator(
+        registry=registry(mirror, lambda body: queue.forget(key_of(body))),
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        liveness_endpoint=health,
+        stop_flag=stop,
+    )
+
+
+async def _work(settings: Settings, client: ClusterClient, changed: Early, mirror: Mirror, queue: Queue) -> None:
+    if not settings.lease:
+        await _take_up(changed, mirror, queue, settings.workers)
+    leader = Leader(
+        client,
+        name=settings.lease,
+        namespace=settings.lease_namespace,
+        identity=settings.identity,
+        lease_s=settings.lease_s,
+    )
+    await leader.acquire()
+    keep = asyncio.create_task(leader.keep())
+    work = asyncio.create_task(_take_up(changed, mirror, queue, settings.workers))
+    try:
+        done, _ = await asyncio.wait({keep, work}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        keep.cancel()
+        work.cancel()
+        await asyncio.gather(keep, work, return_exceptions=True)
+        if not (keep.done() and not keep.cancelled() and isinstance(keep.exception(), LostError)):
+            with contextlib.suppress(Exception):
+                await leader.release()
+
+
+async def _take_up(changed: Early, mirror: Mirror, queue: Queue, workers: int) -> None:
+    """Look at everything that is there, and from now on at what changes."""
+    changed.queue = queue
+    for key in mirror.keys():
+        queue.add(key)
+    await queue.run(workers)
+
+
+@contextlib.asynccontextmanager
+async def _server_client(settings: Settings) -> AsyncIterator[AsyncClient]:
+    token = None
+    if settings.token_file:
+        try:
+            token = settings.token_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise InputError(
+                f"The token's file '{settings.token_file}' cannot be read: {error}. Mount the Secret there."
+            ) from error
+    verify: ssl.SSLContext | bool = ssl.create_default_context(cafile=settings.ca) if settings.ca else True
+    async with AsyncClient(settings.server, token=token, retries=PATIENCE, verify=verify) as client:
+        yield client
