@@ -126,3 +126,31 @@ def test_a_token_over_plain_http_is_warned_of() -> None:
     with pytest.warns(PlainHttpWarning, match="unencrypted"):
         Client("http://one.example", token=SECRET)
     Client("http://127.0.0.1:80", token=SECRET)
+
+
+def test_an_administrator_hands_out_tokens_and_sees_who_wrote(fake: FakeServer, connect: Connect) -> None:
+    fake.tokens["boss"] = "admin"
+    client = connect(token="boss")  # noqa: S106
+    made = client.add_token("phones", days=30)
+    assert (made.scope, made.secret is None, made.expires is None) == ("read", False, False)
+    assert [(token.id, token.secret) for token in client.tokens()] == [(made.id, None)]
+    phone = connect(token=made.secret)
+    assert list(phone.bases()) == []
+    with pytest.raises(AccessError, match="scope 'admin'"):
+        list(phone.tokens())
+    publisher = client.add_token("ops", scope="publish")
+    connect(token=publisher.secret).add_base("starter", "starter:base")
+    client.revoke_token(made.id)
+    with pytest.raises(AccessError, match="valid token"):
+        list(phone.bases())
+    with pytest.raises(NotFoundError, match="no token"):
+        client.revoke_token(made.id)
+    found = [(entry.method, entry.path.rpartition("/")[0], entry.token.partition(" ")[0]) for entry in client.audit()]
+    assert found == [
+        ("DELETE", "/v1/tokens", "admin"),
+        ("POST", "/v1", "ops"),
+        ("POST", "/v1", "admin"),
+        ("POST", "/v1", "admin"),
+    ]
+    with pytest.raises(InputError, match="days"):
+        client.add_token("x", days=0)

@@ -52,6 +52,8 @@ def test_jobs_and_what_makes_them(fake: FakeServer, url: str) -> None:
     assert run("job", again["id"], "-s", url, "--cancel")["state"] == "cancelled"
     assert len(run("jobs", "-s", url)) == 5
     assert "cancelled" in shown("jobs", "-s", url)
+    assert run("jobs", "-s", url)[0]["id"] == again["id"], "those asked for last first"
+    assert run("jobs", "-b", "another", "-s", url) == []
 
 
 def test_log_in_once(fake: FakeServer, url: str, tmp_path: Path) -> None:
@@ -92,3 +94,16 @@ def test_a_server_s_catalogue_for_selection(fake: FakeServer, url: str, capsys: 
     assert "from the cache" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(InputError, match="/v1/catalogues/BASE"):
         open_candidates(url, Output())
+
+
+def test_tokens_and_the_log_of_writes(fake: FakeServer, url: str) -> None:
+    made = run("server", "token", "add", "phones", "--days", "9", "-s", url)
+    ops = shown("server", "token", "add", "ops", "--scope", "publish", "-s", url).splitlines()[0]
+    assert ops == [*fake.state.tokens.values()][1].secret
+    listed = run("server", "token", "list", "-s", url)
+    assert {(token["name"], token["scope"]) for token in listed} == {("phones", "read"), ("ops", "publish")}
+    assert made["secret"] not in shown("server", "token", "list", "-s", url)
+    run("server", "token", "revoke", made["id"], "-s", url)
+    assert [token["name"] for token in run("server", "token", "list", "-s", url)] == ["ops"]
+    assert [entry["method"] for entry in run("server", "audit", "-s", url, "-n", "2")] == ["DELETE", "POST"]
+    assert f"/v1/tokens/{made['id']}" in shown("server", "audit", "-s", url)

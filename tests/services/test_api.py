@@ -148,6 +148,16 @@ def test_rates(tmp_path: Path) -> None:
     assert other.get("/v1/bases").status_code == 200
 
 
+def test_replicas_share_a_rate(tmp_path: Path) -> None:
+    store = site_at(tmp_path / "store").store
+    sites = [Site(store, limits=Limits(requests="7/hour", anonymous="1/hour", replicas=2)) for _ in range(2)]
+    token = sites[0].client("read").headers["authorization"]
+    clients = [site.client(None) for site in sites]
+    codes = [client.get("/v1/bases", headers={"authorization": token}).status_code for client in clients * 4]
+    assert (codes.count(200), codes.count(429)) == (6, 2), "together not more than the site's 7"
+    assert [client.get("/v1/bases").status_code for client in clients * 2] == [401, 401, 429, 429], "one is the least of each"
+
+
 def test_uploads_are_what_was_announced(site: Site, client: TestClient, tmp_path: Path) -> None:
     path = xpert_starter.path_of("concise") / "adapter_model.safetensors"
     data = path.read_bytes()

@@ -13,7 +13,7 @@ import pytest
 from api_cases import ShiftedFolder
 from job_cases import take_all, work_and_wait
 
-from xpert.core.errors import ConflictError, MismatchError, NotFoundError, StorageError, UnavailableError
+from xpert.core.errors import ConflictError, InputError, MismatchError, NotFoundError, StorageError, UnavailableError
 from xpert.wire import Job
 from xpert_services.jobs import JobRequest, Jobs, Lease, Stopped, Worker, progress_of
 from xpert_services.jobs.leases import pause
@@ -62,6 +62,29 @@ def test_a_job_in_a_folder_and_in_a_bucket(store: Store) -> None:
         lease.succeed({})
     with pytest.raises(NotFoundError):
         jobs.get("0" * 64)
+
+
+def test_a_list_begins_with_the_newest_and_its_pages_stay(jobs: Jobs, clock: ShiftedFolder) -> None:
+    asked = []
+    for n in range(6):
+        clock.ahead = n // 2 * 10.0  # two at a time are asked for in the same moment
+        asked.append(jobs.submit(request(n)).id)
+    whole = [job.id for job in jobs.page(after=None, limit=9).items]
+    assert [sorted(whole[i : i + 2]) for i in (0, 2, 4)] == [sorted(asked[i : i + 2]) for i in (4, 2, 0)]
+    first = jobs.page(after=None, limit=3)
+    clock.ahead = 1000.0
+    newest = jobs.submit(request(9)).id
+    take(jobs)[0].fail(MismatchError("no"))
+    again = Jobs(Store(clock))  # another replica goes on with the same page
+    second = again.page(after=first.next, limit=3)
+    assert [job.id for job in (*first.items, *second.items)] == whole
+    assert second.next is None
+    assert again.page(after=None, limit=1).items[0].id == newest
+    assert [job.state for job in again.page(after=None, limit=9, state="failed").items] == ["failed"]
+    assert again.page(after=None, limit=9, kind="merge").items == again.page(after=None, limit=9, base="other").items == []
+    for wrong in ("x", "1", f"{'9' * 17}.a"):
+        with pytest.raises(InputError, match="no job to go on after"):
+            jobs.page(after=wrong, limit=1)
 
 
 def test_oldest_first_and_groups_together(jobs: Jobs) -> None:

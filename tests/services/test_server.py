@@ -69,6 +69,7 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     site = parse(["--store", "s", "--port", "1", "--models", str(tmp_path), "--most-mib", "3", "--rate", "5/minute"])
     assert (site.store, site.port, site.settings.most_bytes, site.limits.requests) == ("s", 1, 3 * 2**20, "5/minute")
     assert "t" * 40 not in repr(site)
+    assert parse(["--store", "s", "--replicas", "3"]).limits.replicas == 3
     wrong = [sys.executable, "-m", "xpert_services", "--store", "ftp://x"]
     done = subprocess.run(wrong, capture_output=True, text=True, check=False)
     assert (done.returncode, "ftp" in done.stderr) == (3, True)

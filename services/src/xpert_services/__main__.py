@@ -35,6 +35,7 @@ def parse(arguments: list[str] | None = None) -> Site:
     parser.add_argument("--metrics-port", type=int, help="where Prometheus fetches metrics, on the loopback address")
     parser.add_argument("--most-mib", type=int, default=2048, help="largest file that is taken")
     parser.add_argument("--rate", default=Limits.requests, help="requests of one token, such as 1200/minute")
+    parser.add_argument("--replicas", type=int, default=1, help="how many such servers share the rate, over one bucket")
     given = parser.parse_args(arguments)
     return Site(
         store=given.store,
@@ -45,7 +46,7 @@ def parse(arguments: list[str] | None = None) -> Site:
         key=given.key,
         metrics_port=given.metrics_port,
         settings=Settings(folders=given.models, admin_token=os.environ.get(ADMIN), most_bytes=given.most_mib * 2**20),
-        limits=Limits(requests=given.rate),
+        limits=Limits(requests=given.rate, replicas=max(1, given.replicas)),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from xpert.cli import access
 from xpert.cli.merge import parse_weighted
 from xpert.cli.output import JsonOption, Output, table
 from xpert.cli.parts import short_name
@@ -15,6 +16,8 @@ from xpert.cli.remote import OfflineOption, RemoteBaseOption, ServerOption, job_
 from xpert.core.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(access.app, name="token", help="Tokens: who may ask the server for what.")
+app.command()(access.audit)
 JOB_COLUMNS = ("job", "kind", "of", "state", "steps", "error")
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")]
 
@@ -147,11 +150,15 @@ def ls(
     output.show([pllm.model_dump(mode="json") for pllm in found], table("pLLMs", ("base", "pLLM", "words", "size"), rows, left=3))
 
 
-def jobs(server: ServerOption = None, json_: JsonOption = False) -> None:
-    """List the jobs of a server."""
+def jobs(
+    base: Annotated[str | None, typer.Option("--base", "-b", help="Of this base alone.")] = None,
+    server: ServerOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """List the jobs of a server, those asked for last first."""
     output = Output(as_json=json_)
     with open_client(server, output) as client:
-        found = list(client.jobs())
+        found = list(client.jobs(base=base))
     output.show(
         [job.model_dump(mode="json") for job in found], table("Jobs", JOB_COLUMNS, [job_row(job) for job in found], left=4)
     )

@@ -13,14 +13,28 @@ from typing import Any, Self, TypeVar
 import httpx2
 import stamina
 
-from xpert.client import catalogues, jobs, publishing
+from xpert.client import access, catalogues, jobs, publishing
 from xpert.client.answers import Retries, check, unreachable
 from xpert.client.cache import Cache
 from xpert.client.catalogues import RemoteCatalogue
 from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operation, Pause, Progress, Work
 from xpert.client.link import segment
 from xpert.client.setting import HOPS, Setting, http_options
-from xpert.wire import Base, CatalogueInfo, Job, JobState, Page, Pllm, SampleAnswer, Space, Version
+from xpert.wire import (
+    AuditEntry,
+    Base,
+    CatalogueInfo,
+    Job,
+    JobKind,
+    JobState,
+    Page,
+    Pllm,
+    SampleAnswer,
+    Space,
+    Token,
+    Version,
+)
+from xpert.wire.bodies import Scope
 
 T = TypeVar("T")
 PAGE = 100
@@ -165,9 +179,9 @@ class Client:
         """Ask for pLLMs (name -> weight) to be merged into a new one, exactly or truncated to ``rank``."""
         return self._run(publishing.merge(base, name, sources, rank))
 
-    def jobs(self, *, state: JobState | None = None) -> Iterator[Job]:
-        """List the jobs, or those in a state."""
-        return self._all(lambda after: publishing.jobs(state, after, PAGE))
+    def jobs(self, *, state: JobState | None = None, kind: JobKind | None = None, base: str | None = None) -> Iterator[Job]:
+        """List the jobs, those asked for last first: all, or those in a state, of a kind, of a base."""
+        return self._all(lambda after: publishing.jobs(after, PAGE, state=state, kind=kind, base=base))
 
     def job(self, id_: str) -> Job:
         """Return one job."""
@@ -215,6 +229,22 @@ class Client:
         """
         link, offline = self._setting.link, self._setting.offline
         return self._run(catalogues.pull(link, self.cache, base, name, out=out, progress=progress, offline=offline))
+
+    def tokens(self) -> Iterator[Token]:
+        """List the tokens, without their secrets; this and what follows needs a token of scope "admin"."""
+        return self._all(lambda after: access.tokens(after, PAGE))
+
+    def add_token(self, name: str, *, scope: Scope = "read", days: int | None = None) -> Token:
+        """Make a token; its ``secret`` is in this answer only. Without ``days`` it does not expire."""
+        return self._run(access.add_token(name, scope, days))
+
+    def revoke_token(self, id_: str) -> None:
+        """Refuse a token from now on; on every replica within seconds."""
+        self._run(access.revoke_token(id_))
+
+    def audit(self) -> Iterator[AuditEntry]:
+        """List who wrote what, newest first."""
+        return self._all(lambda after: access.audit(after, PAGE))
 
     def _all(self, page: Callable[[str | None], Operation[Page[T]]]) -> Iterator[T]:
         after: str | None = None

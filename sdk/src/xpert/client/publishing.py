@@ -21,6 +21,7 @@ from xpert.wire import (
     BaseDraft,
     ExplanationDraft,
     Job,
+    JobKind,
     JobState,
     MergeDraft,
     MergeSource,
@@ -120,9 +121,9 @@ def answers(pllm: str, after: str | None, size: int) -> Operation[Page[SampleAns
     return get(Page[SampleAnswer], f"{pllm}/answers", after=after, limit=size)
 
 
-def jobs(state: JobState | None, after: str | None, size: int) -> Operation[Page[Job]]:
-    """List jobs, a page, those in a state."""
-    return get(Page[Job], "/v1/jobs", after=after, limit=size, state=state)
+def jobs(after: str | None, size: int, *, state: JobState | None, kind: JobKind | None, base: str | None) -> Operation[Page[Job]]:
+    """List jobs, a page, those asked for last first."""
+    return get(Page[Job], "/v1/jobs", after=after, limit=size, state=state, kind=kind, base=base)
 
 
 def pllms(base: str | None, words: Mapping[str, float], after: str | None, size: int) -> Operation[Page[Pllm]]:

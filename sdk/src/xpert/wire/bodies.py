@@ -20,6 +20,7 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Scope = Literal["read", "publish", "admin"]
 """What a token may do; each includes the ones before it."""
 
+JobKind = Literal["explain", "merge", "space"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -221,7 +222,7 @@ class Job(Answer):
     """Long work: idempotent by content, so that asking twice is one job."""
 
     id: str
-    kind: Literal["explain", "merge"]
+    kind: JobKind
     state: JobState
     done: int = 0
     total: int = 0

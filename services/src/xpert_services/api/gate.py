@@ -34,19 +34,28 @@ log = logging.getLogger("xpert_services.requests")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much one may ask of each replica.
+    """How much one may ask of a site.
 
     Attributes
     ----------
     requests, anonymous
         Requests of one token, and requests without a valid token of one address, such as "1200/minute".
+    replicas
+        How many server processes share these at most. Each counts by itself and takes its part of them, so that all together
+        never take more; where fewer run, or one caller always meets the same, that caller gets less.
     body_bytes
         Largest JSON body.
     """
 
     requests: str = "1200/minute"
     anonymous: str = "60/minute"
+    replicas: int = 1
     body_bytes: int = 2**20
+
+    def part(self, of: str) -> limits.RateLimitItem:
+        """Return what one server process takes of a limit; at least one request."""
+        whole = limits.parse(of)
+        return type(whole)(max(1, whole.amount // self.replicas), whole.multiples)
 
 
 class Gate:
@@ -65,7 +74,7 @@ class Gate:
     def __init__(self, app: ASGIApp, *, services: Services, limits_: Limits) -> None:
         self._app, self._services, self._limits = app, services, limits_
         self._rate = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._requests, self._anonymous = limits.parse(limits_.requests), limits.parse(limits_.anonymous)
+        self._requests, self._anonymous = limits_.part(limits_.requests), limits_.part(limits_.anonymous)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it here."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from xpert.core.errors import ConflictError, NotFoundError
-from xpert.wire import Job, JobState, Page
+from xpert.core.errors import ConflictError, InputError, NotFoundError
+from xpert.wire import Job, JobKind, JobState, Page
 from xpert_services.jobs.leases import Lease
 from xpert_services.jobs.state import COLLECTION, ENDED, MOST_ATTEMPTS, JobRecord, JobRequest
-from xpert_services.listing import name_of, read_page
+from xpert_services.listing import name_of
 from xpert_services.store import Draft, Record, Store
 from xpert_services.store.cards import new_name
 from xpert_services.store.keys import collection_prefix
 
 # Clocks of listings may have whole seconds only: what is younger could change without looking different.
 SETTLED_S = 5.0
+# Microseconds since 1970.
+TIME_DIGITS = 16
 
 
 class Jobs:
@@ -31,6 +33,8 @@ class Jobs:
         self._store = store
         # What a listing said of jobs that have ended: they are not read again until it says something else.
         self._ended: dict[str, tuple[float, int]] = {}
+        # When a job was first asked for never changes: each is read once to be put in its place among the others.
+        self._first: dict[str, int] = {}
 
     def submit(self, request: JobRequest) -> Job:
         """Ask for a job. One that is under way or has succeeded is that one; one that failed or was cancelled begins again."""
@@ -65,16 +69,36 @@ class Jobs:
         """
         return JobRecord.of(self._store.records.get(COLLECTION, name)).body(name)
 
-    def page(self, *, after: str | None, limit: int, state: JobState | None = None) -> Page[Job]:
-        """List jobs, those in one state if it is given."""
-        found, following = read_page(
-            self._store,
-            COLLECTION,
-            after=after,
-            limit=limit,
-            keep=lambda record: state is None or record.value.get("state") == state,
-        )
-        return Page[Job](items=[JobRecord.of(record).body(record.name) for record in found], next=following)
+    def page(
+        self,
+        *,
+        after: str | None,
+        limit: int,
+        state: JobState | None = None,
+        kind: JobKind | None = None,
+        base: str | None = None,
+    ) -> Page[Job]:
+        """List jobs, those asked for last first; of one state, kind or base where that is given.
+
+        A page goes on after a time and an id, so that jobs which come meanwhile move nothing.
+
+        Raises
+        ------
+        InputError
+            ``after`` is not what a page said.
+        """
+        items: list[Job] = []
+        last = _place(after) if after else None
+        for place in sorted(self._places()):
+            if last is not None and place <= last:
+                continue
+            job = self._find(place[1])
+            if job is None or not job.fits(state=state, kind=kind, base=base):
+                continue
+            if len(items) == limit:
+                return Page[Job](items=items, next=f"{-self._first[items[-1].id]:0{TIME_DIGITS}d}.{items[-1].id}")
+            items.append(job.body(place[1]))
+        return Page[Job](items=items)
 
     def open(self) -> Iterator[JobRecord]:
         """Read the jobs that have not ended."""
@@ -150,8 +174,26 @@ class Jobs:
             elif info.modified < now - SETTLED_S:
                 self._ended[info.key] = looks
 
+    def _places(self) -> Iterator[tuple[int, str]]:
+        """Tell where each job stands in the list: microseconds since 1970 below zero, then the id."""
+        for info in self._store.objects.scan(collection_prefix(COLLECTION)):
+            name = name_of(info.key)
+            if name not in self._first:
+                job = self._find(name)
+                if job is None:
+                    continue
+                self._first[name] = -round(job.created * 1e6)
+            yield self._first[name], name
+
     def _find(self, name: str) -> JobRecord | None:
         try:
             return JobRecord.of(self._store.records.get(COLLECTION, name))
         except NotFoundError:
             return None
+
+
+def _place(after: str) -> tuple[int, str]:
+    time, mark, name = after.partition(".")
+    if not (mark and time.isdecimal() and len(time) <= TIME_DIGITS):
+        raise InputError(f"{after!r} is no job to go on after: expected what 'next' of the page before says.")
+    return -int(time), name

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from xpert.core.errors import FileFormatError
 from xpert.core.files import sha256_hex
-from xpert.wire import Job, JobState
+from xpert.wire import Job, JobKind, JobState
 from xpert_services.store import Draft, Record
 
 COLLECTION = "jobs"
@@ -36,7 +36,7 @@ class JobRequest:
         Steps expected, where they are known.
     """
 
-    kind: Literal["explain", "merge"]
+    kind: JobKind
     subject: str
     inputs: Mapping[str, Any]
     group: str = ""
@@ -62,7 +62,7 @@ class JobRecord:
         Whether someone wants it to stop.
     """
 
-    kind: Literal["explain", "merge"]
+    kind: JobKind
     subject: str
     inputs: Mapping[str, Any]
     group: str = ""
@@ -97,6 +97,10 @@ class JobRecord:
     def draft(self) -> Draft:
         """Return what to write."""
         return Draft(asdict(self))
+
+    def fits(self, *, state: JobState | None, kind: JobKind | None, base: str | None) -> bool:
+        """Tell whether it is one of those that a list asks for; None: whichever."""
+        return state in (None, self.state) and kind in (None, self.kind) and base in (None, self.inputs.get("base"))
 
     def is_due(self, now: float) -> bool:
         """Tell whether a worker may take it: it waits for one, or its worker has been silent for too long."""

@@ -66,7 +66,8 @@ class SiteArgs(_Args):
     most_mib
         Largest file that is taken.
     rate
-        Requests of one token that each gateway replica takes, such as "1200/minute".
+        Requests of one token that the site takes, such as "1200/minute"; each gateway replica takes its part, as if all of
+        ``gateway.most`` were there.
     probes, max_new_tokens
         See `xpert_services.explainer.asking.Asking`.
     lease_s
@@ -98,4 +99,4 @@ class SiteArgs(_Args):
     @property
     def limits(self) -> Limits:
         """How much one may ask."""
-        return Limits(requests=self.rate)
+        return Limits(requests=self.rate, replicas=self.gateway.most)

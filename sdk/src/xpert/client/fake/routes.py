@@ -1,4 +1,4 @@
-"""The fake server's routes: REST v1 as docs/adr/0006-rest.md has it, tokens and audit apart."""
+"""The fake server's routes: REST v1 as docs/adr/0006-rest.md has it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from xpert.wire import (
     PllmChange,
     PllmDraft,
     SpaceDraft,
+    TokenDraft,
     UploadDraft,
     Version,
 )
@@ -233,8 +234,14 @@ def _catalogue(state: State, seen: Seen, names: list[str], _: str) -> Reply:
 
 @route("GET", "/v1/jobs", "read")
 def _jobs(state: State, seen: Seen, *_: object) -> Reply:
-    wanted = seen.param("state")
-    return page(seen, [(id_, job) for id_, job in state.jobs.items() if wanted in {None, job.state}])
+    wanted, kind, base = (seen.param(name) for name in ("state", "kind", "base"))
+    newest = sorted(state.jobs.values(), key=lambda job: (job.created, job.id), reverse=True)
+    kept = [
+        (f"{number:06d}", job)
+        for number, job in enumerate(newest)
+        if wanted in {None, job.state} and kind in {None, job.kind} and base in {None, job.subject.partition("/")[0]}
+    ]
+    return page(seen, kept)
 
 
 @route("GET", "/v1/jobs/*", "read")
@@ -259,3 +266,29 @@ def _events(state: State, _: Seen, names: list[str], __: str) -> Reply:
         if job.state not in {"queued", "running"}:
             break
     return Reply(headers={"content-type": "text/event-stream"}, body="".join(told).encode())
+
+
+@route("GET", "/v1/tokens", "admin")
+def _tokens(state: State, seen: Seen, *_: object) -> Reply:
+    return page(seen, [(id_, token.model_copy(update={"secret": None})) for id_, token in state.tokens.items()])
+
+
+@route("POST", "/v1/tokens", "admin")
+def _add_token(state: State, seen: Seen, *_: object) -> Reply:
+    return Reply.of(state.add_token(read(TokenDraft, seen)), status=201)
+
+
+@route("GET", "/v1/tokens/*", "admin")
+def _token(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    return Reply.of(state.token(names[0]).model_copy(update={"secret": None}))
+
+
+@route("DELETE", "/v1/tokens/*", "admin")
+def _revoke(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    del state.tokens[state.token(names[0]).id]
+    return Reply(status=204)
+
+
+@route("GET", "/v1/audit", "admin")
+def _audit(state: State, seen: Seen, *_: object) -> Reply:
+    return page(seen, [(f"{number:06d}", entry) for number, entry in enumerate(reversed(state.audit))])

@@ -14,9 +14,9 @@ import httpx2
 from xpert.client.fake.faults import Fault, Reply, Seen
 from xpert.client.fake.loopback import listen
 from xpert.client.fake.routes import ROUTES
-from xpert.client.fake.state import State, adapter_bytes
+from xpert.client.fake.state import State, adapter_bytes, now
 from xpert.core.errors import AccessError, NotFoundError, XpertError
-from xpert.wire import BaseDraft, Pllm, PllmDraft
+from xpert.wire import AuditEntry, BaseDraft, Pllm, PllmDraft
 from xpert.wire.bodies import Scope
 
 STORE = "http://store.fake"
@@ -88,24 +88,36 @@ class FakeServer:
             for method, pattern, scope, handler in ROUTES:
                 found = pattern.fullmatch(seen.path)
                 if found and method == ("GET" if seen.method == "HEAD" else seen.method):
-                    if scope and not seen.path.startswith("/store/"):
-                        self._check(seen, scope)
-                    return handler(self.state, seen, [unquote(part) for part in found.groups()], store)
+                    who = self._check(seen, scope) if scope else ""
+                    reply = handler(self.state, seen, [unquote(part) for part in found.groups()], store)
+                    self._note(seen, who, reply.status)
+                    return reply
             raise NotFoundError(f"There is no {seen.method} {seen.path} here.")
         except AccessError as error:
             return Reply.problem(error, status=403 if "authorization" in seen.headers else 401)
         except XpertError as error:
             return Reply.problem(error)
 
-    def _check(self, seen: Seen, scope: Scope) -> None:
+    def _check(self, seen: Seen, scope: Scope) -> str:
+        """Return who asks."""
         if not self.tokens:
-            return
+            return "everyone"
         given = seen.headers.get("authorization", "").removeprefix("Bearer ")
-        held = next((s for token, s in self.tokens.items() if hmac.compare_digest(token.encode(), given.encode())), None)
+        made = [(token.secret or "", token.scope, f"{token.name} ({token.id})") for token in self.state.tokens.values()]
+        known = [*((secret, held, held) for secret, held in self.tokens.items()), *made]
+        held, who = next(
+            ((held, who) for secret, held, who in known if hmac.compare_digest(secret.encode(), given.encode())), (None, "")
+        )
         if held is None:
             raise AccessError("This needs a valid token. Set XPERT_TOKEN.")
         if SCOPES.index(held) < SCOPES.index(scope):
             raise AccessError(f"This needs a token with the scope '{scope}', yours has '{held}'.")
+        return who
+
+    def _note(self, seen: Seen, who: str, status: int) -> None:
+        if who and seen.method not in {"GET", "HEAD"}:
+            told = {"token": who, "method": seen.method, "path": seen.path, "status": status, "request_id": "fake"}
+            self.state.audit.append(AuditEntry.model_validate({"at": now(), **told}))
 
     def _mocked(self, request: httpx2.Request) -> httpx2.Response:
         seen = Seen(

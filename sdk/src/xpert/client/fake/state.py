@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import tempfile
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from xpert.core.explanation import Explanation
 from xpert.core.files import read_safetensors, sha256_hex, write_safetensors
 from xpert.core.space import StyleSpace
 from xpert.wire import (
+    AuditEntry,
     Base,
     BaseDraft,
     CatalogueInfo,
@@ -29,6 +31,8 @@ from xpert.wire import (
     PllmDraft,
     SampleAnswer,
     Space,
+    Token,
+    TokenDraft,
     WordBody,
 )
 
@@ -51,6 +55,8 @@ class State:
         self.spaces: dict[str, Space] = {}
         self.pllms: dict[tuple[str, str], Pllm] = {}
         self.jobs: dict[str, Job] = {}
+        self.tokens: dict[str, Token] = {}
+        self.audit: list[AuditEntry] = []
         self._results: dict[str, dict[str, str]] = {}
         self.words: dict[tuple[str, str], Mapping[str, float]] = {}
         self.style = default_space()
@@ -163,6 +169,20 @@ class State:
             step = {"done": min(done, job.total), "state": state, "result": result, "updated": now()}
             self.jobs[id_] = job.model_copy(update=step)
         return job
+
+    def add_token(self, draft: TokenDraft) -> Token:
+        """Make a token."""
+        expires = now() + timedelta(days=draft.days) if draft.days else None
+        id_, secret = secrets.token_hex(8), secrets.token_urlsafe(24)
+        token = Token(id=id_, name=draft.name, scope=draft.scope, created=now(), expires=expires, secret=secret)
+        self.tokens[id_] = token
+        return token
+
+    def token(self, id_: str) -> Token:
+        """Return a token."""
+        if id_ not in self.tokens:
+            raise NotFoundError(f"There is no token {id_[:16]!r} here. Check its id.")
+        return self.tokens[id_]
 
     def entry(self, pllm: Pllm) -> Explanation:
         """Make up the explanation of a pLLM."""

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Path, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from xpert.wire import Job, JobState, Page
+from xpert.wire import Job, JobKind, JobState, Page
 from xpert.wire.bodies import Digest
-from xpert_services.api.parts import PROBLEMS, PageQuery, Parts, needs
+from xpert_services.api.parts import PROBLEMS, Name, PageQuery, Parts, needs
 from xpert_services.jobs import Jobs
 from xpert_services.jobs.state import ENDED
 
@@ -27,12 +27,14 @@ class JobQuery(PageQuery):
     """Which jobs."""
 
     state: JobState | None = None
+    kind: JobKind | None = None
+    base: Name | None = None
 
 
 @router.get("", dependencies=[needs("read")])
 def list_jobs(services: Parts, query: Annotated[JobQuery, Query()]) -> Page[Job]:
-    """List jobs."""
-    return services.jobs.page(after=query.after, limit=query.limit, state=query.state)
+    """List jobs, those asked for last first."""
+    return services.jobs.page(**query.model_dump())
 
 
 @router.get("/{id}", dependencies=[needs("read")])
