@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,30 @@ def test_a_style_space_comes_back_as_it_went(connect: Connect, tmp_path: Path, f
     n = len(fake.seen)
     assert client.space(body.digest).exists()
     assert len(fake.seen) == n, "an immutable thing is asked for once"
+
+
+def test_a_style_space_is_built_from_exemplars(fake: FakeServer, connect: Connect, tmp_path: Path) -> None:
+    rows = [
+        {"id": str(n), "prompt": "p", "style": style, "text": f"{style} {n}"} for n in (1, 2) for style in ("neutral", "brisk")
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    client = connect()
+    job = client.build_space(path, name="mine", version=2)
+    assert client.build_space(path, name="mine", version=2).id == job.id
+    digest = client.wait(job.id).result["space"]
+    space = StyleSpace.load(client.space(digest))
+    assert (space.name, space.version, space.words) == ("mine", 2, ("brisk",))
+    path.write_text(json.dumps({**rows[0], "text": 1}))
+    n = len(fake.seen)
+    with pytest.raises(InputError, match="lack texts"):
+        client.build_space(path, name="mine")
+    with pytest.raises(InputError, match="No Name"):
+        client.build_space(path, name="No Name")
+    assert len(fake.seen) == n
+    path.write_text(json.dumps(rows[0]))
+    with pytest.raises(InputError, match="no style beside neutral"):
+        client.wait(client.build_space(path, name="mine").id)
 
 
 def test_explanations_and_merges_are_jobs(fake: FakeServer, connect: Connect) -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from xpert.bench.selection import read_parallel
 from xpert.bench.starter import read_users
-from xpert.cli.space import read_styled
 from xpert.core.errors import XpertError
+from xpert.core.exemplars import read_exemplars
 from xpert.core.texts import read_texts
 from xpert.models.adapters import read_adapter
 from xpert.models.digest import base_digest
@@ -66,7 +66,7 @@ PARSERS: dict[str, tuple[Callable[[Path], object], str, bytes]] = {
     "parallel": (read_parallel, "x.jsonl", PARALLEL),
     "parallel-gz": (read_parallel, "x.jsonl.gz", gzip.compress(PARALLEL)),
     "users": (read_users, "x.jsonl", _lines({"user": "u", "text": "t", "prompt": "p"})),
-    "exemplars": (read_styled, "x.jsonl", _lines({"id": "1", "prompt": "p", "style": "neutral", "text": "t"})),
+    "exemplars": (read_exemplars, "x.jsonl", _lines({"id": "1", "prompt": "p", "style": "neutral", "text": "t"})),
 }
 
 

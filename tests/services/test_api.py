@@ -17,6 +17,7 @@ from store_cases import make_file
 import xpert_starter
 from xpert.core.catalogue import load_compact
 from xpert.core.delta import apply_delta
+from xpert.core.files import write_json
 from xpert.core.space import StyleSpace
 from xpert.wire import Problem, exception_of
 from xpert_services.api import Limits
@@ -285,6 +286,23 @@ def test_spaces(client: TestClient, tmp_path: Path) -> None:
     wrong = send(client, xpert_starter.path_of("concise") / "adapter_model.safetensors", kind="space")
     problem(client.post("/v1/spaces", json={"artifact": wrong}), 422, "bad_file")
     problem(client.get(f"/v1/spaces/{'0' * 64}"), 404, "not_found")
+
+
+def test_exemplars_are_checked_and_named(client: TestClient, tmp_path: Path) -> None:
+    for n, rows in enumerate(([{"id": "1", "prompt": "p", "style": "s"}], "no list")):
+        write_json(tmp_path / f"{n}.json", {"format": "xpert-exemplars", "version": 1, "exemplars": rows})
+        body = (tmp_path / f"{n}.json").read_bytes()
+        asked = {"digest": hashlib.sha256(body).hexdigest(), "size": len(body), "kind": "exemplars"}
+        told = problem(client.put(client.post("/v1/uploads", json=asked).json()["url"], content=body), 422, "bad_file")
+        assert "'the upload'" in told
+    for wrong in (
+        {},
+        {"exemplars": "0" * 64},
+        {"artifact": "0" * 64, "name": "n"},
+        {"artifact": "0" * 64, "exemplars": "0" * 64},
+    ):
+        assert "body" in problem(client.post("/v1/spaces", json=wrong), 422, "bad_input")
+    problem(client.post("/v1/spaces", json={"exemplars": "0" * 64, "name": "n"}), 404, "not_found")
 
 
 def test_a_catalogue_by_version(site: Site, client: TestClient, tmp_path: Path) -> None:

@@ -10,13 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from api_cases import BASE, Site, publish, site_at
+from api_cases import BASE, Site, publish, send, site_at
 from starlette.testclient import TestClient
 
 import xpert_starter
+from xpert.core import data
+from xpert.core.catalogue import load_compact
+from xpert.core.exemplars import save_exemplars
 from xpert.core.files import read_safetensors, write_safetensors
+from xpert.core.space import build_space
 from xpert.models import probing
 from xpert.models.adapters import BASE_KEY, WEIGHTS, read_adapter
+from xpert.models.encoders import default_encoder
 from xpert.models.merging import merge_adapters
 from xpert_services.jobs import Worker
 from xpert_services.local import make_worker
@@ -190,6 +195,56 @@ def test_a_merge_is_exact_and_explained(site: Site, client: TestClient, worker: 
     assert client.post("/v1/merges", json={"name": "mix", "base": BASE, "sources": sources}).json()["id"] == job
     other = client.post("/v1/merges", json={"name": "mix", "base": BASE, "sources": sources[:1]})
     assert other.status_code == 409
+
+
+def test_a_space_is_built_from_exemplars_and_pllms_are_explained_in_it(
+    site: Site, client: TestClient, worker: Worker, tmp_path: Path
+) -> None:
+    texts = [text for text in data.exemplars() if text.style in ("neutral", "poetic", "concise")]
+    save_exemplars(tmp_path / "e.json", texts)
+    asked = {"exemplars": send(client, tmp_path / "e.json", kind="exemplars"), "name": "two", "version": 3}
+    first = client.post("/v1/spaces", json=asked)
+    assert (first.status_code, first.json()["kind"], first.json()["subject"]) == (202, "space", "two, version 3")
+    site.store.collect_garbage(retention=Retention(timedelta(0)))  # what waits in the queue is kept
+    while worker.step():
+        pass
+    job = client.post("/v1/spaces", json=asked).json()
+    assert (job["id"], job["state"], job["done"]) == (first.json()["id"], "succeeded", len(texts))
+    space = client.get(f"/v1/spaces/{job['result']['space']}").json()
+    assert (space["name"], space["version"], space["words"]) == ("two", 3, ["concise", "poetic"])
+    expected = build_space(texts, default_encoder(), name="two", version=3)
+    np.testing.assert_allclose(site.services.spaces.load(space["digest"]).axes, expected.axes, atol=1e-4)
+    for name in ("concise", "poetic"):
+        publish(client, name)
+    while worker.step():
+        pass
+    explained = client.post("/v1/explanations", json={"base": BASE, "space": space["digest"]}).json()["id"]
+    while worker.step():
+        pass
+    assert client.get(f"/v1/jobs/{explained}").json()["state"] == "succeeded"
+    there = {"space": space["digest"]}
+    pllm = client.get(f"/v1/pllms/{BASE}/poetic", params=there).json()["explanation"]
+    assert (pllm["space"], {word["word"] for word in pllm["words"]}) == (space["digest"], {"concise", "poetic"})
+    assert len(client.get(f"/v1/pllms/{BASE}/poetic").json()["explanation"]["words"]) == 24, "the default space stays"
+    (tmp_path / "c").write_bytes(client.get(f"/v1/catalogues/{BASE}", params=there).content)
+    assert load_compact(tmp_path / "c").words == ("concise", "poetic")
+    listed = client.get("/v1/pllms", params={**there, "word": "poetic:0"}).json()["items"]
+    assert {each["explanation"]["space"] for each in listed} == {space["digest"]}
+
+
+def test_exemplars_that_do_not_do_fail_their_job_alone(client: TestClient, worker: Worker, tmp_path: Path) -> None:
+    texts = [text for text in data.exemplars() if text.style in ("neutral", "poetic")]
+    jobs = {}
+    for name, kept in (("good", texts), ("bad", [text for text in texts if text.style != "neutral"])):
+        save_exemplars(tmp_path / f"{name}.json", kept)
+        digest = send(client, tmp_path / f"{name}.json", kind="exemplars")
+        jobs[name] = client.post("/v1/spaces", json={"exemplars": digest, "name": name}).json()["id"]
+    while worker.step():
+        pass
+    good, bad = (client.get(f"/v1/jobs/{jobs[name]}").json() for name in ("good", "bad"))
+    assert (good["state"], bad["state"], bad["code"]) == ("succeeded", "failed", "bad_input")
+    assert "0 texts in the style 'neutral'" in bad["error"]
+    assert len(client.get("/v1/spaces").json()["items"]) == 2, "the default one and the good one"
 
 
 def test_a_base_that_changed_since_it_was_registered_fails_the_job(tmp_path: Path) -> None:

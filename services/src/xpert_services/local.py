@@ -17,10 +17,11 @@ from xpert.core.errors import XpertError
 from xpert.core.files import cache_folder
 from xpert.wire import TokenDraft
 from xpert_services.api import Limits, create_app
+from xpert_services.builder.handler import Builder
 from xpert_services.explainer.handler import Explainer
 from xpert_services.explainer.models import Models
 from xpert_services.exposing import LOOPBACK, exposed
-from xpert_services.jobs import Handler, Worker
+from xpert_services.jobs import KINDS, Handler, Worker
 from xpert_services.merger.handler import Merger
 from xpert_services.sampling import sampling
 from xpert_services.services import Services, Settings
@@ -61,9 +62,6 @@ class Site:
     limits: Limits = field(default_factory=Limits)
 
 
-KINDS = ("explain", "merge")
-
-
 def make_worker(
     services: Services, *, cache: Path | None = None, lease_s: float = 30.0, kinds: Collection[str] = KINDS
 ) -> Worker:
@@ -92,7 +90,8 @@ def make_worker(
         cache=cache or cache_folder() / "server-answers",
     )
     merger = Merger(services.store, models, pllms=services.pllms, explanations=services.explanations)
-    handlers: dict[str, Handler] = {"explain": explainer, "merge": merger}
+    builder = Builder(services.store, models, spaces=services.spaces)
+    handlers: dict[str, Handler] = {"explain": explainer, "merge": merger, "space": builder}
     return Worker(services.jobs, {kind: handlers[kind] for kind in kinds}, lease_s=lease_s)
 
 

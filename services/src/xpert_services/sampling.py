@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 from xpert.core.errors import NotFoundError
 from xpert_services import metering
+from xpert_services.jobs import KINDS
 from xpert_services.services import Services
 
 EVERY_S = 15.0
-KINDS = ("explain", "merge")
 STATES = ("queued", "running")
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xpert_services.access import Audit, Signer, Tokens
+from xpert_services.builder.asking import Builds
 from xpert_services.catalogue import Catalogues
 from xpert_services.explainer.asking import Asking, Explanations
 from xpert_services.jobs import Jobs
@@ -56,6 +57,7 @@ class Services:
     jobs: Jobs
     explanations: Explanations
     merges: Merges
+    builds: Builds
     catalogues: Catalogues
 
     @classmethod
@@ -77,5 +79,6 @@ class Services:
             jobs=jobs,
             explanations=Explanations(bases, spaces, pllms, jobs, asking=settings.asking),
             merges=Merges(bases, pllms, jobs),
+            builds=Builds(store, jobs),
             catalogues=Catalogues(store, bases, pllms),
         )

@@ -65,7 +65,7 @@ export type JobState = "queued" | "running" | "succeeded" | "failed" | "cancelle
 
 export interface Job {
   readonly id: string;
-  readonly kind: "explain" | "merge";
+  readonly kind: "explain" | "merge" | "space";
   readonly state: JobState;
   readonly done: number;
   readonly total: number;

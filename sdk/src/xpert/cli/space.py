@@ -10,10 +10,9 @@ import typer
 
 from xpert.cli.output import JsonOption, Output, table
 from xpert.cli.parts import EncoderOption, EngineOption, open_encoder, open_space
-from xpert.core.data import StyledText, axis_texts
-from xpert.core.errors import InputError
+from xpert.core.data import axis_texts
+from xpert.core.exemplars import read_exemplars
 from xpert.core.space import StyleSpace, build_space
-from xpert.core.texts import json_lines
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -31,14 +30,10 @@ def build(
 ) -> None:
     """Build a style space from texts in a neutral and in other styles."""
     output = Output(as_json=json_)
-    texts = read_styled(exemplars) if exemplars else axis_texts()
+    texts = read_exemplars(exemplars) if exemplars else axis_texts()
     reader = open_encoder(engine, encoder)
-    parts = []
     with output.progress("encoding the exemplars") as report:
-        for start in range(0, len(texts), 64):
-            parts.append(reader.encode([text.text for text in texts[start : start + 64]]))
-            report(min(start + 64, len(texts)), len(texts))
-    space = build_space(texts, reader, name=name, raw=np.concatenate(parts))
+        space = build_space(texts, reader, name=name, progress=report)
     space.save(out)
     _show(output, space, path=str(out))
 
@@ -50,26 +45,6 @@ def show(
 ) -> None:
     """Show a style space's words and how much they overlap."""
     _show(Output(as_json=json_), open_space(path), path=str(path or "the default"))
-
-
-def read_styled(path: Path) -> list[StyledText]:
-    """Read exemplars from JSON Lines.
-
-    Raises
-    ------
-    FileFormatError, InputError
-        A line is not JSON, or lacks a part.
-    """
-    texts, problems = [], []
-    keys = ("id", "prompt", "style", "text")
-    for place, row in json_lines(path):
-        if all(isinstance(row.get(key), str) for key in keys):
-            texts.append(StyledText(*(row[key] for key in keys)))
-        else:
-            problems.append(place)
-    if problems:
-        raise InputError(f'In \'{path}\', {", ".join(problems[:8])} lack texts under "id", "prompt", "style" or "text".')
-    return texts
 
 
 def _show(output: Output, space: StyleSpace, *, path: str) -> None:

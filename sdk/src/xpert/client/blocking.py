@@ -135,6 +135,13 @@ class Client:
         """Upload and register a style space's file."""
         return self._run(publishing.add_space(path, progress=progress))
 
+    def build_space(self, exemplars: Path, *, name: str, version: int = 1, progress: Progress | None = None) -> Job:
+        """Have a style space built from a file of exemplars, lines ``{"id", "prompt", "style", "text"}``.
+
+        Everyone with a token can read them: they are no place for anybody's private texts. The job's result names the space.
+        """
+        return self._run(publishing.build_space(exemplars, name, version, progress=progress))
+
     def space(self, digest: str, *, progress: Progress | None = None) -> Path:
         """Return the file of a style space, from the cache where it is there."""
         return self._run(catalogues.space(self.cache, digest, progress=progress))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +15,7 @@ from xpert.client.answers import parse
 from xpert.client.cache import file_sha256
 from xpert.client.exchange import Answer, Exchange, Operation, Progress, Request, call, work
 from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError, UnsafeFileError
+from xpert.core.exemplars import read_exemplars, save_exemplars
 from xpert.core.files import read_bytes, read_safetensors
 from xpert.wire import (
     ArtifactUpload,
@@ -35,10 +37,10 @@ from xpert.wire import (
     UploadDraft,
     Version,
 )
+from xpert.wire.bodies import UploadKind
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 Model = TypeVar("Model", bound=BaseModel)
-Kind = Literal["adapter", "space"]
 
 
 class Delete(Exchange[None]):
@@ -144,7 +146,17 @@ def add_space(path: Path, *, progress: Progress | None) -> Operation[Space]:
     return (yield from post(Space, "/v1/spaces", draft(SpaceDraft, artifact=digest)))
 
 
-def upload(path: Path, kind: Kind, *, progress: Progress | None) -> Operation[str]:
+def build_space(exemplars: Path, name: str, version: int, *, progress: Progress | None) -> Operation[Job]:
+    """Upload exemplars and ask for a style space that is built from them."""
+    draft(SpaceDraft, exemplars="0" * 64, name=name, version=version)  # a wrong name is found before the upload
+    with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
+        path = Path(folder) / "exemplars.json"
+        yield from work(lambda: save_exemplars(path, read_exemplars(exemplars)))
+        digest = yield from upload(path, "exemplars", progress=progress)
+    return (yield from post(Job, "/v1/spaces", draft(SpaceDraft, exemplars=digest, name=name, version=version)))
+
+
+def upload(path: Path, kind: UploadKind, *, progress: Progress | None) -> Operation[str]:
     """Upload a file where the store lacks it and return its digest."""
     digest = yield from work(partial(file_sha256, path))
     asked = draft(UploadDraft, digest=digest, size=path.stat().st_size, kind=kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import as_file, files
@@ -22,6 +22,7 @@ FORMAT = "xpert-space"
 FORMAT_VERSION = 1
 NEUTRAL = "neutral"
 MAX_AXES = 1024
+BATCH = 64
 
 Matrix = NDArray[np.float64]
 
@@ -218,6 +219,7 @@ def build_space(
     sentence_weight: float = 3.0,
     ridge: float = 0.05,
     raw: NDArray[np.floating] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> StyleSpace:
     """Build a style space from parallel texts: the same prompts answered neutrally and in styles.
 
@@ -233,6 +235,8 @@ def build_space(
         See `StyleSpace`.
     raw
         Raw vectors of the texts, shape (n_items, dim), if they are there already.
+    progress
+        ``progress(done, total)``, told of the texts that are embedded.
 
     Raises
     ------
@@ -240,7 +244,7 @@ def build_space(
         The texts do not do; the message lists every problem.
     """
     _check_items(items)
-    vectors = np.asarray(encoder.encode([item.text for item in items]) if raw is None else raw, np.float64)
+    vectors = np.asarray(_encode(items, encoder, progress) if raw is None else raw, np.float64)
     style = np.array([item.style for item in items])
     statistics = vectors[style == NEUTRAL, encoder.n_sentence :]
     offset, scale = statistics.mean(0).astype(np.float32), (statistics.std(0) + 1e-3).astype(np.float32)
@@ -266,6 +270,15 @@ def build_space(
         whitening=whitening.astype(np.float32),
         axes=np.array(axes, np.float32),
     )
+
+
+def _encode(items: Sequence[StyledText], encoder: Encoder, progress: Callable[[int, int], object] | None) -> NDArray[np.floating]:
+    parts = []
+    for start in range(0, len(items), BATCH):
+        parts.append(encoder.encode([item.text for item in items[start : start + BATCH]]))
+        if progress:
+            progress(min(start + BATCH, len(items)), len(items))
+    return np.concatenate(parts)
 
 
 def _check_items(items: Sequence[StyledText]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from xpert.core.space import StyleSpace
 
@@ -20,6 +20,7 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Scope = Literal["read", "publish", "admin"]
 """What a token may do; each includes the ones before it."""
 
+UploadKind = Literal["adapter", "space", "exemplars"]
 JobKind = Literal["explain", "merge", "space"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -70,9 +71,20 @@ class Base(Answer):
 
 
 class SpaceDraft(Draft):
-    """A style space to register: the artifact must have been uploaded."""
+    """A style space: an uploaded ``artifact`` to register, or uploaded ``exemplars`` to build one from, with a ``name``."""
 
-    artifact: Digest
+    artifact: Digest | None = None
+    exemplars: Digest | None = None
+    name: Name | None = None
+    version: int = Field(default=1, ge=1, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.artifact is None) == (self.exemplars is None):
+            raise ValueError("give artifact, or exemplars with a name: one of them")
+        if (self.exemplars is None) != (self.name is None):
+            raise ValueError("a name goes with exemplars, and exemplars with a name")
+        return self
 
 
 class Space(Answer):
@@ -101,11 +113,11 @@ class Space(Answer):
 
 
 class UploadDraft(Draft):
-    """Bytes that a client wants to send: safetensors, or the JSON beside them. What jobs make is not sent."""
+    """Bytes that a client wants to send: safetensors, the JSON beside them, or exemplars. What jobs make is not sent."""
 
     digest: Digest
     size: int = Field(ge=1)
-    kind: Literal["adapter", "space"] = "adapter"
+    kind: UploadKind = "adapter"
 
 
 class ArtifactUpload(Answer):

@@ -2,7 +2,7 @@
 
 from xpert_services.jobs.leases import Lease, Stopped, progress_of
 from xpert_services.jobs.queue import Jobs
-from xpert_services.jobs.state import JobRequest
+from xpert_services.jobs.state import KINDS, JobRequest
 from xpert_services.jobs.worker import Handler, Worker
 
-__all__ = ["Handler", "JobRequest", "Jobs", "Lease", "Stopped", "Worker", "progress_of"]
+__all__ = ["KINDS", "Handler", "JobRequest", "Jobs", "Lease", "Stopped", "Worker", "progress_of"]

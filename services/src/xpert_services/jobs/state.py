@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from xpert.core.errors import FileFormatError
 from xpert.core.files import sha256_hex
@@ -14,6 +14,10 @@ from xpert.wire import Job, JobKind, JobState
 from xpert_services.store import Draft, Record
 
 COLLECTION = "jobs"
+KINDS: tuple[JobKind, ...] = get_args(JobKind)
+HELD = ("exemplars",)
+"""Inputs that are digests of artifacts to which nothing else refers before the job has ended."""
+
 MOST_ATTEMPTS = 5
 ENDED: tuple[JobState, ...] = ("succeeded", "failed", "cancelled")
 
@@ -96,7 +100,9 @@ class JobRecord:
 
     def draft(self) -> Draft:
         """Return what to write."""
-        return Draft(asdict(self))
+        # What it still needs is not collected while it waits.
+        held = {} if self.state in ENDED else {role: self.inputs[role] for role in HELD if role in self.inputs}
+        return Draft(asdict(self), held)
 
     def fits(self, *, state: JobState | None, kind: JobKind | None, base: str | None) -> bool:
         """Tell whether it is one of those that a list asks for; None: whichever."""

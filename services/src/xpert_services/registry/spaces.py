@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xpert.core.errors import ConflictError, NotFoundError
 from xpert.core.space import StyleSpace
-from xpert.wire import Page, Space, SpaceDraft
+from xpert.wire import Page, Space
 from xpert_services.listing import read_page
 from xpert_services.store import Draft, Store
 
@@ -29,7 +29,7 @@ class Spaces:
         self._store = store
         self._loaded: dict[str, StyleSpace] = {}
 
-    def register(self, draft: SpaceDraft) -> tuple[Space, bool]:
+    def register(self, artifact: str) -> tuple[Space, bool]:
         """Register an uploaded space; returns it, and whether it is new.
 
         Raises
@@ -40,8 +40,16 @@ class Spaces:
             It is no whole style space.
         """
         with tempfile.TemporaryDirectory() as folder:
-            space = StyleSpace.load(self._store.artifacts.download(draft.artifact, Path(folder) / FILE))
-        return self._record(space, draft.artifact)
+            space = StyleSpace.load(self._store.artifacts.download(artifact, Path(folder) / FILE))
+        return self._record(space, {"space": artifact})
+
+    def keep(self, space: StyleSpace, *, exemplars: str | None = None) -> Space:
+        """Store and register a space that was made here, with the digest of the exemplars that it was made from."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / FILE
+            space.save(path)
+            files = {"space": self._store.artifacts.put(path, kind="space").digest}
+        return self._record(space, files | ({"exemplars": exemplars} if exemplars else {}))[0]
 
     def default(self) -> Space:
         """Return the space that comes with the package, registered by the first call."""
@@ -49,10 +57,7 @@ class Spaces:
         try:
             return self.get(space.digest)
         except NotFoundError:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / FILE
-                space.save(path)
-                return self._record(space, self._store.artifacts.put(path, kind="space").digest)[0]
+            return self.keep(space)
 
     def get(self, digest: str) -> Space:
         """Describe a space.
@@ -86,10 +91,10 @@ class Spaces:
         found, following = read_page(self._store, COLLECTION, after=after, limit=limit)
         return Page[Space](items=[Space.model_validate(record.value) for record in found], next=following)
 
-    def _record(self, space: StyleSpace, artifact: str) -> tuple[Space, bool]:
-        body = Space.of(space, artifact=artifact, created=datetime.fromtimestamp(self._store.objects.now(), UTC))
+    def _record(self, space: StyleSpace, files: dict[str, str]) -> tuple[Space, bool]:
+        body = Space.of(space, artifact=files["space"], created=datetime.fromtimestamp(self._store.objects.now(), UTC))
         try:
-            self._store.records.create(COLLECTION, space.digest, Draft(body.model_dump(mode="json"), {"space": artifact}))
+            self._store.records.create(COLLECTION, space.digest, Draft(body.model_dump(mode="json"), files))
         except ConflictError:
             return self.get(space.digest), False
         return body, True

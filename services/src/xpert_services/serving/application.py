@@ -24,23 +24,23 @@ WORKING = {"health_check_period_s": 5.0, "graceful_shutdown_timeout_s": END_S + 
 
 
 class Working:
-    """Works on jobs of one kind in a thread of its own.
+    """Works on jobs of some kinds in a thread of its own.
 
     Parameters
     ----------
     args
         The site.
-    kind
-        Which jobs.
+    kinds
+        Which jobs; the first names the deployment in logs.
     """
 
-    def __init__(self, args: SiteArgs, kind: str) -> None:
-        process.prepare(kind)
-        self._services, self._kind = args.services(), kind
+    def __init__(self, args: SiteArgs, *kinds: str) -> None:
+        process.prepare(kinds[0])
+        self._services, self._kinds = args.services(), kinds
         # What a worker that was killed left undone.
         self._services.catalogues.refresh_all()
-        self._jobs_a_replica = (args.explainer if kind == "explain" else args.merger).jobs
-        self._worker = make_worker(self._services, lease_s=args.lease_s, kinds=(kind,))
+        self._jobs_a_replica = (args.explainer if "explain" in kinds else args.merger).jobs
+        self._worker = make_worker(self._services, lease_s=args.lease_s, kinds=kinds)
         self._thread = threading.Thread(target=self._worker.run, name="worker", daemon=True)
         self._thread.start()
 
@@ -53,7 +53,7 @@ class Working:
             It is.
         """
         if not self._thread.is_alive():
-            raise UnavailableError(f"The worker for '{self._kind}' ended. Serve starts another.")
+            raise UnavailableError(f"The worker for '{self._kinds[0]}' ended. Serve starts another.")
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Tell how many replicas the open jobs are worth."""
@@ -62,7 +62,7 @@ class Working:
         return {WANTED: float(math.ceil(n_open / self._jobs_a_replica))}
 
     def _count_open(self) -> int:
-        return sum(job.kind == self._kind for job in self._services.jobs.open())
+        return sum(job.kind in self._kinds for job in self._services.jobs.open())
 
     def __del__(self) -> None:
         """Give jobs back; Serve calls this before it ends a replica."""
@@ -73,10 +73,10 @@ class Working:
 
 
 class Explainer(Working):
-    """Explains pLLMs."""
+    """Explains pLLMs; having the encoder, it builds style spaces as well."""
 
     def __init__(self, args: SiteArgs) -> None:
-        super().__init__(args, "explain")
+        super().__init__(args, "explain", "space")
 
 
 class Merger(Working):

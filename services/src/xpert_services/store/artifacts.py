@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from xpert.core.errors import ConflictError, FileFormatError, InputError, NotFoundError
 from xpert.core.files import refuse_foreign, refuse_pickle, staged_folder
@@ -17,8 +17,8 @@ from xpert_services.store.downloads import download
 from xpert_services.store.keys import CARDS, check_digest, digest_of
 from xpert_services.store.objects import ObjectStore, Source
 
-Kind = Literal["adapter", "space", "probes", "answers", "entry"]
-KINDS: tuple[Kind, ...] = ("adapter", "space", "probes", "answers", "entry")
+Kind = Literal["adapter", "space", "exemplars", "probes", "answers", "entry"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # PEFT's folder as the project writes it; whatever else lies there (READMEs, checkpoints) is no part of the adapter.
 FOLDER_SUFFIXES = (".safetensors", ".json")
 # Names come with records, so from others: none may lead out of the folder or be that of a partial file.

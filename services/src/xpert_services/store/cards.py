@@ -48,7 +48,7 @@ class Card:
     digest
         SHA-256 of its bytes.
     kind
-        What it is: "adapter", "space", "probes", "answers" or "entry".
+        What it is, one of `xpert_services.store.artifacts.KINDS`.
     size
         Bytes.
     generation

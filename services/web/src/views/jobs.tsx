@@ -53,7 +53,7 @@ function JobRow({ job: listed, base }: { job: Job; base: string }) {
     <li class="card job">
       <div class="what">
         <span class={`badge ${job.state}`}>{job.state}</span>
-        <b>{job.kind}</b> <a href={link(where ?? base, "pllms", name)}>{job.subject}</a>
+        <b>{job.kind}</b> {job.kind === "space" ? job.subject : <a href={link(where ?? base, "pllms", name)}>{job.subject}</a>}
         {job.attempts > 1 && <span class="quiet">attempt {job.attempts}</span>}
       </div>
       <div class="how-far">

@@ -97,7 +97,10 @@ def _spaces(state: State, seen: Seen, *_: object) -> Reply:
 
 @route("POST", "/v1/spaces", "publish")
 def _add_space(state: State, seen: Seen, *_: object) -> Reply:
-    return Reply.of(state.add_space(read(SpaceDraft, seen).artifact), status=201)
+    asked = read(SpaceDraft, seen)
+    if asked.artifact is None:
+        return Reply.of(state.build_space(asked), status=202)
+    return Reply.of(state.add_space(asked.artifact), status=201)
 
 
 @route("GET", "/v1/spaces/*", "read")

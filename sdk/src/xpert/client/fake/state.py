@@ -6,6 +6,7 @@ import json
 import secrets
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -13,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from xpert.core.catalogue import Catalogue
-from xpert.core.data import probes
-from xpert.core.errors import ConflictError, InputError, NotFoundError, XpertError
+from xpert.core.data import StyledText, probes
+from xpert.core.errors import ConflictError, FileFormatError, InputError, NotFoundError, XpertError
+from xpert.core.exemplars import load_exemplars
 from xpert.core.explanation import Explanation
 from xpert.core.files import read_safetensors, sha256_hex, write_safetensors
-from xpert.core.space import StyleSpace
+from xpert.core.space import NEUTRAL, StyleSpace
 from xpert.wire import (
     AuditEntry,
     Base,
@@ -31,6 +33,7 @@ from xpert.wire import (
     PllmDraft,
     SampleAnswer,
     Space,
+    SpaceDraft,
     Token,
     TokenDraft,
     WordBody,
@@ -81,6 +84,24 @@ class State:
         """Register a style space whose file was uploaded."""
         space = load_space(self.blob(artifact))
         return self.spaces.setdefault(space.digest, Space.of(space, artifact=artifact, created=now()))
+
+    def build_space(self, draft: SpaceDraft) -> Job:
+        """Make up a style space whose words are those of the exemplars; what is wrong with them fails the job."""
+        subject, digest = f"{draft.name}, version {draft.version}", str(draft.exemplars)
+        try:
+            words = {text.style for text in load_space_exemplars(self.blob(digest))} - {NEUTRAL}
+            if not words:
+                raise InputError("Cannot build a style space: there is no style beside neutral.")
+        except (FileFormatError, InputError) as error:
+            job = self.add_job("space", subject, {"exemplars": digest})
+            failed = {"state": "failed", "error": str(error), "code": error.code, "result": {}}
+            self.jobs[job.id] = job.model_copy(update=failed)
+            return self.jobs[job.id]
+        style = self.style
+        rows = np.random.default_rng(int(digest[:12], 16)).normal(size=(len(words), style.axes.shape[1])).astype(np.float32)
+        made = replace(style, name=str(draft.name), version=draft.version, words=tuple(sorted(words)), axes=rows)
+        space = self.add_space(self.put(_dump(made)))
+        return self.add_job("space", subject, {"space": space.digest})
 
     def blob(self, digest: str) -> bytes:
         """Return an artifact's bytes."""
@@ -271,6 +292,14 @@ def load_space(data: bytes) -> StyleSpace:
         path = Path(folder) / "space.safetensors"
         path.write_bytes(data)
         return StyleSpace.load(path)
+
+
+def load_space_exemplars(data: bytes) -> list[StyledText]:
+    """Read exemplars from bytes."""
+    with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
+        path = Path(folder) / "exemplars.json"
+        path.write_bytes(data)
+        return load_exemplars(path)
 
 
 def _dump(space: StyleSpace) -> bytes:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -18,10 +18,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from xpert.core.errors import FileFormatError, InputError, NotFoundError, StorageError, TooLargeError
+from xpert.core.exemplars import load_exemplars
 from xpert.core.files import refuse_pickle
 from xpert.models.digest import tensor_digests
 from xpert.wire import ArtifactUpload, UploadDraft
-from xpert.wire.bodies import Digest
+from xpert.wire.bodies import Digest, UploadKind
 from xpert_services.access import Caller
 from xpert_services.api.parts import PROBLEMS, Parts, needs
 from xpert_services.api.problems import Refused
@@ -30,6 +31,7 @@ from xpert_services.services import Services
 from xpert_services.store.artifacts import Kind
 from xpert_services.store.cards import Card, read_card
 
+EXEMPLAR_BYTES = 8 * 2**20
 BINARY = "application/octet-stream"
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -41,7 +43,7 @@ class UploadAddress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["adapter", "space"]
+    kind: UploadKind
     size: int = Field(ge=1)
     token: str = Field(pattern=r"^[0-9a-z]{1,32}$")
     expires: int
@@ -159,12 +161,26 @@ def _keep(services: Services, path: FilePath, kind: str) -> None:
     with path.open("rb") as stream:
         head = stream.read(9)
     refuse_pickle(FilePath("the upload"), head)
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
+    if kind == "exemplars":
+        _check_exemplars(path)
+    elif head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
         tensor_digests(path)
     elif not _is_object(path):
-        raise FileFormatError("The upload is neither safetensors nor a JSON object. Send an adapter's or a space's files.")
+        raise FileFormatError(
+            "The upload is neither safetensors nor a JSON object. Send an adapter's or a space's files, or exemplars."
+        )
     # Signed, so it is one of them.
     services.store.artifacts.put(path, kind=cast("Kind", kind))
+
+
+def _check_exemplars(path: FilePath) -> None:
+    size = path.stat().st_size
+    if size > EXEMPLAR_BYTES:
+        raise TooLargeError(f"Exemplars have at most {EXEMPLAR_BYTES} bytes, these {size}. Leave some out.")
+    try:
+        load_exemplars(path)
+    except FileFormatError as error:
+        raise FileFormatError(str(error).replace(str(path), "the upload")) from error
 
 
 def _is_object(path: FilePath) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from xpert.wire import Base, BaseDraft, Page, Space, SpaceDraft
+from xpert.wire import Base, BaseDraft, Job, Page, Space, SpaceDraft
 from xpert.wire.bodies import Digest
 from xpert_services.api.parts import PROBLEMS, Name, PageQuery, Parts, needs
 
@@ -40,10 +40,18 @@ def list_spaces(services: Parts, query: Annotated[PageQuery, Query()]) -> Page[S
     return services.spaces.page(after=query.after, limit=query.limit)
 
 
-@router.post("/spaces", status_code=201, dependencies=[needs("publish")], responses={200: {"model": Space}})
-def register_space(services: Parts, draft: SpaceDraft, response: Response) -> Space:
-    """Register an uploaded style space; the same again answers 200."""
-    space, is_new = services.spaces.register(draft)
+@router.post(
+    "/spaces",
+    status_code=201,
+    dependencies=[needs("publish")],
+    responses={200: {"model": Space}, 202: {"model": Job, "description": "It is being built."}},
+)
+def register_space(services: Parts, draft: SpaceDraft, response: Response) -> Space | Job:
+    """Register an uploaded style space (the same again answers 200), or build one from uploaded exemplars: a job."""
+    if draft.artifact is None:
+        response.status_code = 202
+        return services.builds.ask(draft)
+    space, is_new = services.spaces.register(draft.artifact)
     response.status_code = 201 if is_new else 200
     return space
 
