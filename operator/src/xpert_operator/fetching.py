@@ -13,7 +13,7 @@ import urllib3
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from minio import Minio
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 from minio.error import MinioException, S3Error
 
 from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError, TooLargeError, UnavailableError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +50,8 @@ class Mirror:
         """Return a resource."""
         return self._bodies.get(key)
 
-    def keys(self) -> list[Key]:
-        """List everything."""
-        return list(self._bodies)
+    def __iter__(self) -> Iterator[Key]:
+        return iter(list(self._bodies))
 
     def referrers(self, key: Key, kind: str) -> list[Key]:
         """List the resources of a kind that refer to one."""

@@ -39,6 +39,7 @@ class Early:
         self.queue: Queue | None = None
 
     def __call__(self, key: Key) -> None:
+        """Pass a resource on."""
         if self.queue is not None:
             self.queue.add(key)
 
@@ -117,7 +118,7 @@ async def _work(settings: Settings, client: ClusterClient, changed: Early, mirro
 async def _take_up(changed: Early, mirror: Mirror, queue: Queue, workers: int) -> None:
     """Look at everything that is there, and from now on at what changes."""
     changed.queue = queue
-    for key in mirror.keys():
+    for key in mirror:
         queue.add(key)
     await queue.run(workers)
 

@@ -115,6 +115,10 @@ class AsyncClient:
         """
         return await self._run(publishing.build_space(exemplars, name, version, progress=progress))
 
+    async def describe_space(self, digest: str) -> Space:
+        """Return what a style space is."""
+        return await self._run(publishing.get(Space, f"/v1/spaces/{segment(digest)}"))
+
     async def space(self, digest: str, *, progress: Progress | None = None) -> Path:
         """Return the file of a style space, from the cache where it is there."""
         return await self._run(catalogues.space(self.cache, digest, progress=progress))

@@ -142,6 +142,10 @@ class Client:
         """
         return self._run(publishing.build_space(exemplars, name, version, progress=progress))
 
+    def describe_space(self, digest: str) -> Space:
+        """Return what a style space is."""
+        return self._run(publishing.get(Space, f"/v1/spaces/{segment(digest)}"))
+
     def space(self, digest: str, *, progress: Progress | None = None) -> Path:
         """Return the file of a style space, from the cache where it is there."""
         return self._run(catalogues.space(self.cache, digest, progress=progress))
