@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpert.core.catalogue import Candidates
-from xpert.core.posterior import SHARES, centre, mean_noise
+from xpert.core.posterior import SHARES, mean_noise, remainders
 from xpert.core.space import Matrix, StyleSpace
 
 MIN_MARGIN = 0.1
@@ -41,12 +41,10 @@ def misfit(value: Matrix, candidates: Candidates, noise: Matrix) -> float:
     """
     single = 0.5 * candidates.noise + (0.5 * np.trace(candidates.noise) / len(noise) + 1e-9) * np.eye(len(noise))
     metric = np.linalg.inv(single)
-    lines = (candidates.coefficients - centre(candidates))[:, None] * MISFIT_SHARES[None, :, None]
-    gap = (value - centre(candidates)) - lines
-    left = np.einsum("sak,kl,sal->sa", gap, metric, gap)
-    best = np.unravel_index(left.argmin(), left.shape)
-    beyond = max(float(left[best]) - float(np.trace(metric @ noise)), 0.0)
-    explained = float(lines[best] @ metric @ lines[best])
+    left, length = remainders(value, candidates, metric, MISFIT_SHARES)
+    row, share = np.unravel_index(left.argmin(), left.shape)
+    beyond = max(float(left[row, share]) - float(np.trace(metric @ noise)), 0.0)
+    explained = float(length[row] * MISFIT_SHARES[share] ** 2)
     return min((beyond / explained) ** 0.5, MISFIT_CEILING) if explained > 0 else MISFIT_CEILING
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 
 from xpert.core.errors import FileFormatError, InputError, MismatchError, NotFoundError
 from xpert.core.explanation import Explanation
-from xpert.core.files import read_json, read_safetensors, sha256_hex, write_json, write_safetensors
-from xpert.core.space import Matrix, StyleSpace, read_header
+from xpert.core.files import read_json, write_atomic, write_json
+from xpert.core.sealed import check_rows, read_sealed, read_shared, seal, shared_arrays
+from xpert.core.space import Matrix, StyleSpace
 
 FORMAT, COMPACT_FORMAT = "xpert-catalogue", "xpert-catalogue-compact"
 FORMAT_VERSION = 1
@@ -49,6 +49,8 @@ class Candidates:
         Size of every adapter, shape (n_pllms,).
     adapter_ids
         What the adapters are known by: their digests; in the compact form the first 16 hexadecimal digits.
+    crowd
+        Mean of the base and all pLLMs where these are but a cell of the catalogue, shape (n_axes,).
     """
 
     base_digest: str
@@ -62,6 +64,7 @@ class Candidates:
     n_probes: int
     adapter_bytes: NDArray[np.int64] = field(repr=False)
     adapter_ids: tuple[str, ...] = field(default=(), repr=False)
+    crowd: Matrix | None = field(default=None, repr=False)
 
     def check_space(self, space: StyleSpace) -> None:
         """Refuse a space that this catalogue was not made in.
@@ -205,11 +208,8 @@ class Catalogue:
         size = sum(array.nbytes for array in each.values()) // len(self.entries)
         if size > BYTES_A_PLLM:
             raise InputError(f"{len(self.words)} words take {size} bytes a pLLM, at most {BYTES_A_PLLM} fit. Use up to 46 words.")
-        shared = {
-            "noise": self.candidates.noise[np.triu_indices(len(self.words))].astype(np.float32),
-            "base": self.candidates.base_coefficients.astype(np.float32),
-            "base_unexplained": self.candidates.base_unexplained.astype(np.float32),
-        }
+        found = self.candidates
+        shared = shared_arrays(found.noise, found.base_coefficients, found.base_unexplained)
         header = {
             "format": COMPACT_FORMAT,
             "version": FORMAT_VERSION,
@@ -218,8 +218,7 @@ class Catalogue:
             "words": list(self.words),
             "n_probes": self.candidates.n_probes,
         }
-        header["digest"] = compact_digest(header, {**each, **shared})
-        write_safetensors(path, {**each, **shared}, {"xpert": json.dumps(header, sort_keys=True)})
+        write_atomic(path, seal(header, {**each, **shared})[0])
         return size
 
     def _differences(self, entry: Explanation) -> list[str]:
@@ -255,11 +254,56 @@ def _encode(catalogue: Catalogue) -> dict[str, NDArray[np.generic]]:
     return {"coefficients": np.clip(steps, -127, 127).astype(np.int8), "scale": scale, **columns}
 
 
-def compact_digest(header: Mapping[str, object], arrays: Mapping[str, NDArray[np.generic]]) -> str:
-    """Return the digest of a compact catalogue: of its header, but for the digest there, and of its arrays."""
-    parts = [json.dumps({key: value for key, value in header.items() if key != "digest"}, sort_keys=True).encode()]
-    parts += [name.encode() + np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays)]
-    return sha256_hex(b"".join(sha256_hex(part).encode() for part in parts))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compact:
+    """A compact catalogue as arrays, without a Python object a pLLM.
+
+    Attributes
+    ----------
+    base_digest, space_digest, words, n_probes, coefficients, noise, base_coefficients, base_unexplained
+        As in `Candidates`.
+    digest
+        Of the catalogue's content.
+    ids
+        First bytes of the adapters' digests, shape (n_pllms, 8).
+    kib
+        Sizes of the adapters in KiB, shape (n_pllms,).
+    """
+
+    base_digest: str
+    space_digest: str
+    words: tuple[str, ...]
+    n_probes: int
+    digest: str
+    coefficients: Matrix = field(repr=False)
+    noise: Matrix = field(repr=False)
+    base_coefficients: Matrix = field(repr=False)
+    base_unexplained: Matrix = field(repr=False)
+    ids: NDArray[np.uint8] = field(repr=False)
+    kib: NDArray[np.uint32] = field(repr=False)
+
+    @property
+    def candidates(self) -> Candidates:
+        """What selection needs."""
+        names = hex_names(self.ids)
+        return Candidates(
+            base_digest=self.base_digest,
+            space_digest=self.space_digest,
+            words=self.words,
+            names=names,
+            coefficients=self.coefficients,
+            noise=self.noise,
+            base_coefficients=self.base_coefficients,
+            base_unexplained=self.base_unexplained,
+            n_probes=self.n_probes,
+            adapter_bytes=self.kib.astype(np.int64) * 1024,
+            adapter_ids=names,
+        )
+
+
+def hex_names(ids: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Write ids, shape (n_pllms, 8), as pLLMs are called where their names are not known: 16 hexadecimal digits."""
+    return tuple(bytes(row).hex() for row in ids)
 
 
 def load_compact(path: Path) -> Candidates:
@@ -270,44 +314,25 @@ def load_compact(path: Path) -> Candidates:
     FileFormatError
         It is cut, tampered with, of another format or of a newer version.
     """
-    arrays, metadata = read_safetensors(path)
-    header = read_header(path, metadata, kind=COMPACT_FORMAT, max_version=FORMAT_VERSION)
-    if header.get("digest") != compact_digest(header, arrays):
-        raise FileFormatError(f"'{path}' was changed after it was written: its digest does not fit. Fetch or export it again.")
+    return read_compact(path).candidates
+
+
+def read_compact(path: Path) -> Compact:
+    """Read the compact form of a catalogue as arrays.
+
+    Raises
+    ------
+    FileFormatError
+        It is cut, tampered with, of another format or of a newer version.
+    """
+    arrays, header = read_sealed(path, kind=COMPACT_FORMAT, max_version=FORMAT_VERSION)
     try:
-        words = header["words"]
-        n_probes = header["n_probes"]
-        if not isinstance(words, list) or not isinstance(n_probes, int) or n_probes < 1 or not words:
-            raise ValueError("its words or its number of probes are missing")
-        k, n = len(words), len(arrays["ids"])
+        shared = read_shared(header, arrays)
+        k, n = len(shared["words"]), len(arrays["ids"])
         steps = arrays["coefficients"].astype(np.float64)
         step = arrays["scale"].astype(np.float64).reshape(n, 1) / 127 if "scale" in arrays else SCALE
         coefficients = steps * step
-        noise = np.zeros((k, k))
-        noise[np.triu_indices(k)] = arrays["noise"]
-        noise = np.triu(noise) + np.triu(noise, 1).T
-        ids = arrays["ids"]
-        if coefficients.shape != (n, k) or ids.shape != (n, 8) or ids.dtype != np.uint8 or n == 0:
-            raise ValueError(f"coefficients of shape {coefficients.shape} for {n} pLLMs and {k} words")
-        if arrays["base"].shape != (k,) or arrays["kib"].shape != (n,):
-            raise ValueError("its arrays differ in length")
-        if arrays["base_unexplained"].ndim != 1:
-            raise ValueError("its base_unexplained is no list")
-        if not all(np.isfinite(a).all() for a in (noise, arrays["base"], coefficients, arrays["base_unexplained"])):
-            raise ValueError("it holds NaN or infinity")
-        names = tuple(bytes(row).hex() for row in ids)
-        return Candidates(
-            base_digest=str(header["base_digest"]),
-            space_digest=str(header["space_digest"]),
-            words=tuple(map(str, words)),
-            names=names,
-            coefficients=coefficients,
-            noise=noise,
-            base_coefficients=arrays["base"].astype(np.float64),
-            base_unexplained=arrays["base_unexplained"].astype(np.float64),
-            n_probes=n_probes,
-            adapter_bytes=arrays["kib"].astype(np.int64) * 1024,
-            adapter_ids=names,
-        )
+        check_rows(arrays, coefficients, k)
+        return Compact(coefficients=coefficients, ids=arrays["ids"], kib=arrays["kib"].astype(np.uint32), **shared)
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(f"'{path}' is no usable compact catalogue: {error}. Export it again.") from error

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xpert.core.catalogue import COMPACT_FORMAT, FORMAT_VERSION, compact_digest
+from xpert.core.catalogue import COMPACT_FORMAT, FORMAT_VERSION
 from xpert.core.errors import FileFormatError, MismatchError
 from xpert.core.files import Tensors, read_safetensors, write_safetensors
+from xpert.core.sealed import content_digest
 from xpert.core.space import read_header
 
 FORMAT = "xpert-catalogue-delta"
@@ -62,7 +63,7 @@ def apply_delta(held: Path, delta: Path, out: Path) -> None:
         arrays = _joined(old, new)
     except (KeyError, ValueError, IndexError) as error:
         raise FileFormatError(f"'{delta}' does not fit '{held}': {error}. Fetch the whole catalogue.") from error
-    if compact_digest(header, arrays) != header.get("digest"):
+    if content_digest(header, arrays) != header.get("digest"):
         raise MismatchError(f"'{delta}' does not lead from '{held}' to what it promises. Fetch the whole catalogue.")
     write_safetensors(out, arrays, {"xpert": json.dumps(header, sort_keys=True)})
 

@@ -273,8 +273,14 @@ def refuse_pickle(path: Path, head: bytes) -> None:
 
 def write_safetensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays as safetensors, whole or not at all."""
+    write_atomic(path, dump_safetensors(tensors, metadata))
+
+
+def dump_safetensors(tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return arrays as the bytes of a safetensors file."""
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    write_atomic(path, dump_tensors(arrays, metadata=dict(metadata or {})))
+    data: bytes = dump_tensors(arrays, metadata=dict(metadata or {}))
+    return data
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:

@@ -7,6 +7,7 @@ catalogue (mean of the base and all pLLMs), a the unknown share of the texts tha
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xpert.core.catalogue import Candidates
 from xpert.core.space import Matrix
@@ -26,16 +27,43 @@ UNPAIRED_NOISE = 1.5
 
 def mean_noise(candidates: Candidates, n_texts: int, *, paired: bool) -> Matrix:
     """Return the covariance of (user's mean - pLLM's mean) when they share one style, shape (n_axes, n_axes)."""
-    noise = candidates.noise * (1 / n_texts + 1 / candidates.n_probes) * (1.0 if paired else UNPAIRED_NOISE)
+    scale = (1 / n_texts + 1 / candidates.n_probes) * (1.0 if paired else UNPAIRED_NOISE)
+    return shrunk(candidates.noise * scale)
+
+
+def shrunk(noise: Matrix) -> Matrix:
+    """Return a covariance that can be inverted: partly a sphere."""
     k = len(noise)
-    shrunk: Matrix = (1 - SHRINKAGE) * noise + (SHRINKAGE * np.trace(noise) / k + 1e-9) * np.eye(k)
-    return shrunk
+    found: Matrix = (1 - SHRINKAGE) * noise + (SHRINKAGE * np.trace(noise) / k + 1e-9) * np.eye(k)
+    return found
 
 
 def centre(candidates: Candidates) -> Matrix:
     """Return the mean of the base (at zero) and all pLLMs, shape (n_axes,): where a mixed crowd of texts lies."""
+    if candidates.crowd is not None:
+        return candidates.crowd
     mean: Matrix = candidates.coefficients.sum(0) / (len(candidates.coefficients) + 1)
     return mean
+
+
+def remainders(value: Matrix, candidates: Candidates, metric: NDArray[np.floating], shares: Matrix) -> tuple[Matrix, Matrix]:
+    """Measure what each pLLM leaves of a user's mean coefficients at each share, and how long it is itself.
+
+    The squares are multiplied out: no array has pLLMs, shares and words at once, of which a million would fill the memory.
+
+    Returns
+    -------
+    left
+        Squared length of the remainder in ``metric``, shape (n_pllms, n_shares).
+    length
+        Squared length of the pLLM, seen from the centre, shape (n_pllms,).
+    """
+    middle = centre(candidates)
+    line, gap = candidates.coefficients - middle, value - middle
+    along = line @ (metric @ gap)
+    length: Matrix = ((line @ metric) * line).sum(1)
+    left: Matrix = float(gap @ metric @ gap) - 2 * along[:, None] * shares + length[:, None] * shares**2
+    return np.maximum(left, 0.0), length
 
 
 def posterior(value: Matrix, candidates: Candidates, noise: Matrix) -> tuple[Matrix, Matrix]:
@@ -57,10 +85,7 @@ def posterior(value: Matrix, candidates: Candidates, noise: Matrix) -> tuple[Mat
     share
         Posterior mean of the share of texts in each pLLM's style, shape (n_pllms,).
     """
-    middle = centre(candidates)
-    lines = (candidates.coefficients - middle)[:, None] * SHARES[None, :, None]
-    gap = (value - middle) - lines
-    log = -0.5 * np.einsum("sak,kl,sal->sa", gap, np.linalg.inv(noise), gap) + np.log(SHARE_PRIOR)
+    log = -0.5 * remainders(value, candidates, np.linalg.inv(noise), SHARES)[0] + np.log(SHARE_PRIOR)
     score = np.logaddexp.reduce(log, axis=1)
     share = np.exp(log - score[:, None]) @ SHARES
     return score, share
