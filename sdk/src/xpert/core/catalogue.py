@@ -282,6 +282,19 @@ class Compact:
     ids: NDArray[np.uint8] = field(repr=False)
     kib: NDArray[np.uint32] = field(repr=False)
 
+    def row(self, name: str) -> int:
+        """Find a pLLM by its id, 16 hexadecimal digits.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        found = np.flatnonzero((self.ids == np.frombuffer(bytes.fromhex(name), np.uint8)).all(1))
+        if not len(found):
+            raise NotFoundError(f"The catalogue has no pLLM '{name}'. Fetch the catalogue again and choose anew.")
+        return int(found[0])
+
     @property
     def candidates(self) -> Candidates:
         """What selection needs."""

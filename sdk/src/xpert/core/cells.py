@@ -116,8 +116,8 @@ class CellIndex:
         found: NDArray[np.int64] = np.einsum("nck,kl,ncl->nc", gap, self._metric, gap).argmin(1)
         return found
 
-    def cell_id(self, number: int) -> str:
-        """Return how a server calls a cell of this index."""
+    def cell_name(self, number: int) -> str:
+        """Return what a server calls a cell: the first digits of the index's digest, and the number."""
         return f"{self.digest[:16]}-{number}"
 
     @cached_property

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpert.core.catalogue import Compact
 from xpert.core.cells import cell_capacity, dump_cell, dump_index
+from xpert.core.errors import NotFoundError
 from xpert.core.posterior import shrunk
 from xpert.core.space import Matrix
 
@@ -51,14 +51,30 @@ class Cells:
     index: bytes = field(repr=False)
     digest: str
 
-    def cell(self, number: int) -> bytes:
-        """Return the file of a cell."""
-        return dump_cell(self.whole, self.members[number], index=self.digest, number=number)
+    def named(self, name: str) -> bytes:
+        """Return the file of a cell by its name, see `CellIndex.cell_name`.
 
-    @cached_property
-    def row_of(self) -> dict[bytes, int]:
-        """Return id -> row."""
-        return {bytes(row): i for i, row in enumerate(self.whole.ids)}
+        Raises
+        ------
+        NotFoundError
+            There is no such cell, or it is one of another index.
+        """
+        index, _, number = name.partition("-")
+        if index != self.digest[:16] or not number.isdecimal():
+            raise NotFoundError(f"There is no cell '{name}' any more: the catalogue has changed. Fetch the index again.")
+        return self.cell(int(number))
+
+    def cell(self, number: int) -> bytes:
+        """Return the file of a cell.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such cell.
+        """
+        if not 0 <= number < len(self.members):
+            raise NotFoundError(f"There is no cell {number}: there are {len(self.members)}, from 0 on. Fetch the index again.")
+        return dump_cell(self.whole, self.members[number], index=self.digest, number=number)
 
 
 def cut(whole: Compact, centring: Centring, *, capacity: int | None = None) -> Cells:

@@ -15,6 +15,12 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$", e
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 as 64 hexadecimal digits."""
 
+CellName = Annotated[str, Field(pattern=r"^[0-9a-f]{16}-[0-9]{1,6}$")]
+"""A cell of a catalogue: the first digits of its index's digest, and its number."""
+
+PllmId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+"""A pLLM as catalogues for phones name it: the first digits of its adapter's digest."""
+
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 Scope = Literal["read", "publish", "admin"]

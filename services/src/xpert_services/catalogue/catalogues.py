@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xpert.core.catalogue import Catalogue
+from xpert.core.catalogue import Catalogue, Compact, read_compact
+from xpert.core.cutting import Cells, cut
 from xpert.core.delta import export_delta
 from xpert.core.errors import NotFoundError
 from xpert.core.explanation import Explanation
 from xpert.core.files import sha256_hex
+from xpert.models.centring import kmeans
 from xpert.wire import CatalogueInfo
 from xpert_services.metering import CACHE
 from xpert_services.registry import Bases, Pllms
@@ -46,6 +48,35 @@ class Built:
     info: CatalogueInfo
     compact: bytes = field(repr=False)
     history: tuple[Mapping[str, Any], ...] = field(repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def cells(self) -> Cells:
+        """The catalogue cut into cells, by whoever asks first."""
+        with self._lock:
+            return self._cells
+
+    @cached_property
+    def _cells(self) -> Cells:
+        return cut(self._rows, kmeans)
+
+    def name_of(self, id_: str) -> str:
+        """Return the name of a pLLM by its id.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        with self._lock:
+            return self.info.pllms[self._rows.row(id_)]
+
+    @cached_property
+    def _rows(self) -> Compact:
+        with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
+            path = Path(folder) / "catalogue.xcat.safetensors"
+            path.write_bytes(self.compact)
+            return read_compact(path)
 
     @cached_property
     def _deltas(self) -> dict[str, bytes]:

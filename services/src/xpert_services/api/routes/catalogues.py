@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from xpert.wire import CatalogueInfo
-from xpert.wire.bodies import Digest
+from xpert.wire import CatalogueInfo, Pllm
+from xpert.wire.bodies import CellName, Digest, PllmId
 from xpert_services.api.parts import PROBLEMS, Name, Parts, SpaceQuery, needs
 from xpert_services.catalogue import Built
+from xpert_services.services import Services
 
 COMPACT = "application/vnd.xpert.catalogue"
 DELTA = "application/vnd.xpert.catalogue-delta"
+CELLS = "application/vnd.xpert.catalogue-cells"
+CELL = "application/vnd.xpert.catalogue-cell"
 JSON = "application/json"
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter(prefix="/v1/catalogues", tags=["catalogues"], responses=PROBLEMS)
 
@@ -29,7 +33,7 @@ class CatalogueQuery(SpaceQuery):
     dependencies=[needs("read")],
     response_model=CatalogueInfo,
     responses={
-        200: {"content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in (COMPACT, DELTA)}},
+        200: {"content": dict.fromkeys((COMPACT, DELTA), BINARY)},
         304: {"description": "It is still the version that If-None-Match names."},
     },
 )
@@ -44,13 +48,66 @@ def get_catalogue(
 
     With ``Accept: application/json`` it is described instead: version, and the pLLMs' names in the order of the rows.
     """
-    built = services.catalogues.get(base, query.space or services.spaces.default().digest)
+    built = _built(services, base, query)
     kind, data = _chosen(built, request.headers.get("accept", ""), query.since)
     tag = f'"{built.info.version}{_suffix(kind, query.since)}"'
     headers = {"etag": tag, "vary": "Accept, Authorization", "cache-control": "private, no-cache"}
     if if_none_match and _matches(if_none_match, tag):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=kind, headers=headers)
+
+
+@router.get(
+    "/{base}/cells",
+    dependencies=[needs("read")],
+    response_class=Response,
+    responses={
+        200: {"content": {CELLS: BINARY}},
+        304: {"description": "It is still the index that If-None-Match names."},
+    },
+)
+def get_cells(
+    services: Parts,
+    base: Name,
+    query: Annotated[SpaceQuery, Query()],
+    if_none_match: Annotated[str | None, Header(max_length=2000)] = None,
+) -> Response:
+    """Return the index of the catalogue's cells, for phones that cannot take the whole of it."""
+    cells = _built(services, base, query).cells
+    tag = f'"{cells.digest}"'
+    headers = {"etag": tag, "vary": "Authorization", "cache-control": "private, no-cache"}
+    if if_none_match and _matches(if_none_match, tag):
+        return Response(status_code=304, headers=headers)
+    return Response(cells.index, media_type=CELLS, headers=headers)
+
+
+@router.get(
+    "/{base}/cells/{cell}",
+    dependencies=[needs("read")],
+    response_class=Response,
+    responses={200: {"content": {CELL: BINARY}}},
+)
+def get_cell(services: Parts, base: Name, cell: CellName, query: Annotated[SpaceQuery, Query()]) -> Response:
+    """Return one cell of the index whose digest begins its name; 404 where there is a newer index."""
+    data = _built(services, base, query).cells.named(cell)
+    headers = {"etag": f'"{cell}"', "vary": "Authorization", "cache-control": "private, max-age=604800, immutable"}
+    return Response(data, media_type=CELL, headers=headers)
+
+
+@router.get("/{base}/pllms/{id}", dependencies=[needs("read")])
+def get_pllm_by_id(
+    services: Parts, base: Name, id_: Annotated[PllmId, Path(alias="id")], query: Annotated[SpaceQuery, Query()]
+) -> Pllm:
+    """Describe a pLLM by its id in a catalogue: who chose from one of those has no name."""
+    return services.pllms.get(base, _built(services, base, query).name_of(id_), space=_space(services, query))
+
+
+def _built(services: Services, base: str, query: SpaceQuery) -> Built:
+    return services.catalogues.get(base, _space(services, query))
+
+
+def _space(services: Services, query: SpaceQuery) -> str:
+    return query.space or services.spaces.default().digest
 
 
 def _chosen(built: Built, accept: str, since: str | None) -> tuple[str, bytes]:
