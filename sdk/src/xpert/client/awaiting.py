@@ -11,12 +11,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx2
+import numpy as np
 import stamina
+from numpy.typing import NDArray
 
 from xpert.client import access, catalogues, jobs, publishing
 from xpert.client.answers import Retries, check, unreachable
 from xpert.client.cache import Cache
 from xpert.client.catalogues import RemoteCatalogue
+from xpert.client.cells import CELLS, catalogue_for
 from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operation, Pause, Progress, Work
 from xpert.client.link import segment
 from xpert.client.setting import HOPS, Setting, http_options
@@ -193,13 +196,35 @@ class AsyncClient:
         """
         return await self._run(jobs.wait(id_, progress=progress, timeout=timeout, poll=poll))
 
-    async def catalogue(self, base: str) -> RemoteCatalogue:
-        """Return a base's catalogue; nothing is sent, and the body comes only where it has changed."""
-        return await self._run(catalogues.catalogue(self._setting.link, self.cache, base, offline=self._setting.offline))
+    async def catalogue(self, base: str, *, space: str | None = None) -> RemoteCatalogue:
+        """Return a base's catalogue, in the style space of a digest or the default one; what comes is what has changed."""
+        link, offline = self._setting.link, self._setting.offline
+        return await self._run(catalogues.catalogue(link, self.cache, base, space=space, offline=offline))
 
-    async def catalogue_info(self, base: str) -> CatalogueInfo:
+    async def catalogue_for(
+        self, base: str, coefficients: NDArray[np.floating], *, space: str | None = None, cells: int = CELLS
+    ) -> RemoteCatalogue:
+        """Return what `xpert.select` needs for a user: the whole catalogue where it is small, else the cell near the user.
+
+        The coefficients stay here. The cell is asked for among others, so that the server does not know which was wanted.
+
+        Parameters
+        ----------
+        base
+            The base model.
+        coefficients
+            Of the user's texts, ``space.coefficients(encoder.encode(...))``, shape (n_texts, n_axes).
+        space
+            Digest of the style space; by default the one that comes with the package.
+        cells
+            So many cells are asked for. A catalogue that is no larger than they are is fetched whole: that tells nothing.
+        """
+        link, offline = self._setting.link, self._setting.offline
+        return await self._run(catalogue_for(link, self.cache, base, coefficients, space=space, cells=cells, offline=offline))
+
+    async def catalogue_info(self, base: str, *, space: str | None = None) -> CatalogueInfo:
         """Return version, size and names of a base's catalogue."""
-        return await self._run(catalogues.catalogue_info(base))
+        return await self._run(catalogues.catalogue_info(base, space))
 
     async def pull(self, base: str, name: str, out: Path | None = None, *, progress: Progress | None = None) -> Path:
         """Return the folder of an adapter, each file checked against its digest.

@@ -21,9 +21,10 @@ from xpert.client.downloads import fetch_item
 from xpert.client.exchange import Answer, Operation, Progress, Request, call, work
 from xpert.client.link import Link, segment
 from xpert.core.catalogue import Candidates, load_compact
-from xpert.core.errors import FileFormatError, NotFoundError, StorageError, UnavailableError, XpertError
+from xpert.core.delta import apply_delta
+from xpert.core.errors import FileFormatError, MismatchError, NotFoundError, StorageError, UnavailableError, XpertError
 from xpert.core.files import read_bytes, sha256_hex, write_atomic
-from xpert.wire import CatalogueInfo, Page, Pllm, Space
+from xpert.wire import CatalogueInfo, Pllm, Space
 
 QUICK = 2
 """Attempts where a copy from before stands by."""
@@ -32,6 +33,7 @@ ID = re.compile(r"^[0-9a-f]{16}$")
 """A pLLM's name in a compact catalogue: the first digits of its adapter's digest."""
 
 COMPACT = "application/vnd.xpert.catalogue, application/octet-stream"
+DELTA = "application/vnd.xpert.catalogue-delta"
 
 SPACE_FILE = "space.safetensors"
 
@@ -63,8 +65,31 @@ class RemoteCatalogue:
     fresh: bool
 
 
-def catalogue(link: Link, cache: Cache, base: str, *, offline: bool) -> Operation[RemoteCatalogue]:
-    """Return the current catalogue; its body comes only where it has changed.
+@dataclass(frozen=True)
+class Place:
+    """Which catalogue, and where in the cache what the server said of it is kept."""
+
+    link: Link
+    cache: Cache
+    base: str
+    space: str | None
+
+    @property
+    def folder(self) -> Path:
+        """The base's folder."""
+        return self.cache.folder / "servers" / self.link.key / self.base
+
+    def made(self) -> Path:
+        """Return the base's folder, made where it is not there."""
+        return self.cache.place(self.base, self.link.key)
+
+    def facts(self, kind: str) -> Path:
+        """Return the file of what is known of the catalogue itself, one a style space."""
+        return self.folder / f"{kind}{f'.{self.space}' if self.space else ''}.json"
+
+
+def catalogue(link: Link, cache: Cache, base: str, *, space: str | None = None, offline: bool) -> Operation[RemoteCatalogue]:
+    """Return the current catalogue; what comes is what changed since the copy from before, or nothing.
 
     Raises
     ------
@@ -73,25 +98,32 @@ def catalogue(link: Link, cache: Cache, base: str, *, offline: bool) -> Operatio
     UnavailableError
         The server is away, and none was fetched before.
     """
-    segment(base)
-    held = yield from work(partial(_held, link, cache, base))
+    place = Place(link, cache, segment(base), space)
+    held = yield from work(partial(_held, place))
     try:
-        answer = yield from _ask(link, base, held)
+        answer = yield from _ask(place, held)
     except (UnavailableError, StorageError) as error:
         if held is None:
             raise
-        _warn(f"catalogue of '{base}'", error, offline=offline)
+        warn_old(f"catalogue of '{base}'", error, offline=offline)
         return replace(held, fresh=False)
     if answer.status == 304 and held:
         return held
-    version = answer.headers.get("etag", "").removeprefix("W/").strip('"')
-    names = yield from _names(link, base, version)
-    return (yield from work(partial(_keep, link, cache, base, version, names, answer.body)))
+    body: bytes | None = answer.body
+    if held and answer.headers.get("content-type", "").partition(";")[0] == DELTA:
+        body = yield from work(partial(_applied, held.path, answer.body))
+        if body is None:
+            answer = yield from _ask(place, None)
+            body = answer.body
+    version = version_of(answer)
+    names = yield from _names(place, version)
+    return (yield from work(partial(_keep, place, held, version, names, body or b"")))
 
 
-def catalogue_info(base: str) -> Operation[CatalogueInfo]:
+def catalogue_info(base: str, space: str | None = None) -> Operation[CatalogueInfo]:
     """Return what the catalogue of a base is, without its coefficients."""
-    request = Request(method="GET", target=f"/v1/catalogues/{segment(base)}", headers={"Accept": "application/json"})
+    target, headers = f"/v1/catalogues/{segment(base)}", {"Accept": "application/json"}
+    request = Request(method="GET", target=target, params=in_space(space), headers=headers)
     return parse(CatalogueInfo, (yield from call(request)))
 
 
@@ -137,52 +169,73 @@ def space(cache: Cache, digest: str, *, progress: Progress | None) -> Operation[
     return folder / SPACE_FILE
 
 
-def _ask(link: Link, base: str, held: RemoteCatalogue | None) -> Operation[Answer]:
-    headers = {"Accept": COMPACT}
+def in_space(space: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the parameter that names a style space, where it is not the default one."""
+    return (("space", segment(space)),) if space else ()
+
+
+def version_of(answer: Answer) -> str:
+    """Return the version that an answer leads to, by its ETag; that of a delta names after a dot where it begins."""
+    return answer.headers.get("etag", "").removeprefix("W/").strip('"').partition(".")[0]
+
+
+def _ask(place: Place, held: RemoteCatalogue | None) -> Operation[Answer]:
+    headers, params = {"Accept": COMPACT}, in_space(place.space)
     if held and held.version:
-        headers["If-None-Match"] = f'"{held.version}"'
-    request = Request(method="GET", target=f"/v1/catalogues/{segment(base)}", headers=headers)
+        headers = {"Accept": f"{DELTA}, {COMPACT}", "If-None-Match": f'"{held.version}"'}
+        params += (("since", held.version),)
+    request = Request(method="GET", target=f"/v1/catalogues/{place.base}", params=params, headers=headers)
     return (yield from call(request, attempts=QUICK if held else None))
 
 
-def _names(link: Link, base: str, version: str) -> Operation[list[str]]:
+def _applied(held: Path, delta: bytes) -> bytes | None:
+    """Bring a copy up to date; None where the delta does not lead there, and the whole has to be fetched."""
+    with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
+        path, out = Path(folder) / "delta.safetensors", Path(folder) / "out.safetensors"
+        path.write_bytes(delta)
+        try:
+            apply_delta(held, path, out)
+        except (MismatchError, FileFormatError):
+            return None
+        return read_bytes(out)
+
+
+def _names(place: Place, version: str) -> Operation[list[str]]:
     """Ask for the names of a version; none where it was replaced meanwhile or cannot be told."""
     try:
-        info = yield from catalogue_info(base)
+        info = yield from catalogue_info(place.base, place.space)
     except XpertError:
         return []
     return info.pllms if info.version == version else []
 
 
-def _held(link: Link, cache: Cache, base: str) -> RemoteCatalogue | None:
+def _held(place: Place) -> RemoteCatalogue | None:
     """Read the copy from before; none where there is none or it is damaged."""
-    folder = cache.folder / "servers" / link.key / base
     try:
-        facts: dict[str, Any] = json.loads(read_bytes(folder / "catalogue.json"))
-        path = folder / str(facts["file"])
-        found = _remote(base, str(facts["version"]), [str(name) for name in facts["names"]], path)
+        facts: dict[str, Any] = json.loads(read_bytes(place.facts("catalogue")))
+        path = place.folder / str(facts["file"])
+        found = _remote(place.base, str(facts["version"]), [str(name) for name in facts["names"]], path)
         os.utime(path)
     except (XpertError, OSError, ValueError, KeyError, TypeError):
         return None
     return found
 
 
-def _keep(link: Link, cache: Cache, base: str, version: str, names: list[str], body: bytes) -> RemoteCatalogue:
+def _keep(place: Place, held: RemoteCatalogue | None, version: str, names: list[str], body: bytes) -> RemoteCatalogue:
     """Check a catalogue, put it in the cache and forget the one before."""
-    folder = cache.place(base, link.key)
+    folder = place.made()
     path = folder / f"{sha256_hex(body)[:16]}.xcat.safetensors"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         first = Path(scratch) / path.name
         write_atomic(first, body)
-        _remote(base, version, names, first)
+        _remote(place.base, version, names, first)
         first.replace(path)
     facts = {"version": version, "file": path.name, "names": names}
-    write_atomic(folder / "catalogue.json", json.dumps(facts).encode())
-    for other in folder.glob("*.xcat.safetensors"):
-        if other != path:
-            other.unlink(missing_ok=True)
-    cache.evict(keep=path.name)
-    return _remote(base, version, names, path)
+    write_atomic(place.facts("catalogue"), json.dumps(facts).encode())
+    if held and held.path != path:
+        held.path.unlink(missing_ok=True)
+    place.cache.evict(keep=path.name)
+    return _remote(place.base, version, names, path)
 
 
 def _remote(base: str, version: str, names: list[str], path: Path) -> RemoteCatalogue:
@@ -201,7 +254,7 @@ def _known(link: Link, cache: Cache, base: str, name: str, *, offline: bool) -> 
     except (UnavailableError, StorageError) as error:
         if held is None:
             raise
-        _warn(f"'{name}'", error, offline=offline)
+        warn_old(f"'{name}'", error, offline=offline)
         return held
     except NotFoundError:
         if held:  # withdrawn: not even from the cache any more
@@ -213,19 +266,8 @@ def _known(link: Link, cache: Cache, base: str, name: str, *, offline: bool) -> 
 
 
 def _told(base: str, name: str, *, attempts: int | None) -> Operation[Pllm]:
-    if ID.match(name):
-        after: str | None = None
-        while True:
-            params = [("base", base), *([("after", after)] if after else [])]
-            request = Request(method="GET", target="/v1/pllms", params=tuple(params))
-            page = parse(Page[Pllm], (yield from call(request, attempts=attempts)))
-            for pllm in page.items:
-                if pllm.adapter_digest.startswith(name):
-                    return pllm
-            if page.next in {None, after}:
-                break
-            after = page.next
-    request = Request(method="GET", target=f"/v1/pllms/{segment(base, name)}")
+    where = f"/v1/catalogues/{segment(base)}/pllms" if ID.match(name) else f"/v1/pllms/{segment(base)}"
+    request = Request(method="GET", target=f"{where}/{segment(name)}")
     return parse(Pllm, (yield from call(request, attempts=attempts)))
 
 
@@ -239,6 +281,7 @@ def _record(folder: Path, name: str) -> Pllm | None:
     return None
 
 
-def _warn(what: str, error: Exception, *, offline: bool) -> None:
+def warn_old(what: str, error: Exception, *, offline: bool) -> None:
+    """Say that something is from the cache, unless the client is offline on purpose."""
     if not offline:
         warnings.warn(f"The {what} is from the cache and may be old. {error}", OfflineWarning, stacklevel=2)

@@ -6,6 +6,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -171,6 +172,20 @@ class Catalogues:
                 held = record.etag, self._build(record)
                 self._built[key] = held
         return held[1]
+
+    def name_of(self, base: str, id_: str, *, first: str) -> str:
+        """Return the name of a pLLM by its id, looked for in the style space ``first``, then in the others.
+
+        Raises
+        ------
+        NotFoundError
+            No catalogue of the base has it.
+        """
+        others = [space for space in self.spaces(base) if space != first]
+        for space in [first, *others]:
+            with suppress(NotFoundError):
+                return self.get(base, space).name_of(id_)
+        raise NotFoundError(f"No catalogue of '{base}' has the pLLM '{id_}'. Fetch the catalogue again and choose anew.")
 
     def _next(self, base: str, space: str, record: Record | None, entries: Mapping[str, str]) -> Draft:
         old = dict(record.artifacts) if record else {}

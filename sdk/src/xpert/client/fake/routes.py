@@ -226,13 +226,49 @@ def _merge(state: State, seen: Seen, *_: object) -> Reply:
 
 @route("GET", "/v1/catalogues/*", "read")
 def _catalogue(state: State, seen: Seen, names: list[str], _: str) -> Reply:
+    _in_space(state, seen)
     info, data = state.catalogue(names[0])
-    described = seen.headers.get("accept", "").startswith("application/json")
-    headers = {"etag": f'"{info.version}{".json" if described else ""}"', "vary": "Accept, Authorization"}
+    accept, since = seen.headers.get("accept", ""), seen.param("since")
+    vary = {"vary": "Accept, Authorization"}
+    if accept.startswith("application/json"):
+        headers = {**vary, "etag": f'"{info.version}.json"', "content-type": "application/json"}
+        return Reply(headers=headers, body=info.model_dump_json().encode())
+    if seen.headers.get("if-none-match") == f'"{info.version}"':
+        return Reply(status=304, headers={**vary, "etag": f'"{info.version}"'})
+    delta = state.delta(info, data, since) if since else None
+    if delta is not None:
+        return Reply(headers={**vary, "etag": f'"{info.version}.{since}"', "content-type": f"{COMPACT}-delta"}, body=delta)
+    return Reply(headers={**vary, "etag": f'"{info.version}"', "content-type": COMPACT}, body=data)
+
+
+@route("GET", "/v1/catalogues/*/cells", "read")
+def _cells(state: State, seen: Seen, names: list[str], _: str) -> Reply:
+    _in_space(state, seen)
+    cells = state.cells(names[0])
+    headers = {"etag": f'"{cells.digest}"', "content-type": f"{COMPACT}-cells"}
     if seen.headers.get("if-none-match") == headers["etag"]:
         return Reply(status=304, headers=headers)
-    kind, body = ("application/json", info.model_dump_json().encode()) if described else (COMPACT, data)
-    return Reply(headers={**headers, "content-type": kind}, body=body)
+    return Reply(headers=headers, body=cells.index)
+
+
+@route("GET", "/v1/catalogues/*/cells/*", "read")
+def _cell(state: State, seen: Seen, names: list[str], _: str) -> Reply:
+    _in_space(state, seen)
+    return Reply(headers={"etag": f'"{names[1]}"', "content-type": f"{COMPACT}-cell"}, body=state.cells(names[0]).named(names[1]))
+
+
+@route("GET", "/v1/catalogues/*/pllms/*", "read")
+def _pllm_by_id(state: State, _: Seen, names: list[str], __: str) -> Reply:
+    found = [p for p in state.pllms.values() if p.base == names[0] and p.explanation and p.adapter_digest[:16] == names[1]]
+    if not found:
+        raise NotFoundError(f"The catalogue has no pLLM '{names[1]}'. Fetch the catalogue again and choose anew.")
+    return Reply.of(found[0])
+
+
+def _in_space(state: State, seen: Seen) -> None:
+    """Refuse a style space in which nothing is explained here."""
+    if seen.param("space") not in {None, state.style.digest}:
+        raise NotFoundError("No pLLM is explained in that style space here.")
 
 
 @route("GET", "/v1/jobs", "read")

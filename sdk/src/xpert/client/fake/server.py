@@ -32,6 +32,8 @@ class FakeServer:
         Token -> scope; none: everyone may do everything.
     job_steps
         So often a job is looked at before it has ended.
+    cell_capacity
+        pLLMs a cell of a catalogue holds; None: as many as fit into its bytes.
 
     Attributes
     ----------
@@ -41,9 +43,11 @@ class FakeServer:
         The requests that came, oldest first.
     """
 
-    def __init__(self, *, tokens: Mapping[str, Scope] | None = None, job_steps: int = 0) -> None:
+    def __init__(
+        self, *, tokens: Mapping[str, Scope] | None = None, job_steps: int = 0, cell_capacity: int | None = None
+    ) -> None:
         self.tokens = dict(tokens or {})
-        self.state = State(job_steps=job_steps)
+        self.state = State(job_steps=job_steps, cell_capacity=cell_capacity)
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
         self._lock = threading.RLock()

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from xpert.core.catalogue import Catalogue
+from xpert.core.catalogue import Catalogue, read_compact
+from xpert.core.cutting import Cells, cut
 from xpert.core.data import StyledText, probes
+from xpert.core.delta import export_delta
 from xpert.core.errors import ConflictError, FileFormatError, InputError, NotFoundError, XpertError
 from xpert.core.exemplars import load_exemplars
 from xpert.core.explanation import Explanation
@@ -49,10 +51,13 @@ class State:
     ----------
     job_steps
         So often a job is looked at before it has ended.
+    cell_capacity
+        pLLMs a cell holds; None: as many as fit.
     """
 
-    def __init__(self, *, job_steps: int) -> None:
-        self.job_steps = job_steps
+    def __init__(self, *, job_steps: int, cell_capacity: int | None = None) -> None:
+        self.job_steps, self.cell_capacity = job_steps, cell_capacity
+        self._versions: dict[str, dict[str, Explanation]] = {}
         self.blobs: dict[str, bytes] = {}
         self.bases: dict[str, Base] = {}
         self.spaces: dict[str, Space] = {}
@@ -235,11 +240,7 @@ class State:
 
     def catalogue(self, base: str) -> tuple[CatalogueInfo, bytes]:
         """Build the catalogue of a base."""
-        self.base(base)
-        entries = [self.entry(pllm) for pllm in self.pllms.values() if pllm.base == base and pllm.explanation and pllm.published]
-        if not entries:
-            raise NotFoundError(f"No pLLM of '{base}' is explained yet. Register one and wait for its job.")
-        built = Catalogue.of(entries)
+        built = self._catalogue(base)
         with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
             path = Path(folder) / "c.xcat.safetensors"
             built.export_compact(path)
@@ -249,11 +250,39 @@ class State:
             base_digest=built.base_digest,
             space=built.space_digest,
             version=sha256_hex(data),
-            n_pllms=len(entries),
+            n_pllms=len(built.entries),
             n_bytes=len(data),
             pllms=[entry.name for entry in built.entries],
         )
+        self._versions[info.version] = {entry.name: entry for entry in built.entries}
         return info, data
+
+    def delta(self, info: CatalogueInfo, data: bytes, since: str) -> bytes | None:
+        """Return what leads from a version that was given out to the present one; None where it was not."""
+        old, new = self._versions.get(since), self._versions[info.version]
+        if old is None:
+            return None
+        changed = [row for row, name in enumerate(info.pllms) if old.get(name) != new[name]]
+        removed = {entry.adapter_digest[:16] for entry in old.values()} - {entry.adapter_digest[:16] for entry in new.values()}
+        with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
+            full, out = Path(folder) / "full.safetensors", Path(folder) / "delta.safetensors"
+            full.write_bytes(data)
+            export_delta(full, out, changed=changed, removed=removed)
+            return out.read_bytes()
+
+    def cells(self, base: str) -> Cells:
+        """Cut the catalogue of a base."""
+        with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
+            path = Path(folder) / "c.xcat.safetensors"
+            self._catalogue(base).export_compact(path)
+            return cut(read_compact(path), lambda points, n: points[:: max(len(points) // n, 1)], capacity=self.cell_capacity)
+
+    def _catalogue(self, base: str) -> Catalogue:
+        self.base(base)
+        entries = [self.entry(pllm) for pllm in self.pllms.values() if pllm.base == base and pllm.explanation and pllm.published]
+        if not entries:
+            raise NotFoundError(f"No pLLM of '{base}' is explained yet. Register one and wait for its job.")
+        return Catalogue.of(entries)
 
 
 def adapter_bytes(seed: str, *, rank: int = 2, width: int = 8) -> dict[str, bytes]:

@@ -49,10 +49,15 @@ def get_catalogue(
     With ``Accept: application/json`` it is described instead: version, and the pLLMs' names in the order of the rows.
     """
     built = _built(services, base, query)
-    kind, data = _chosen(built, request.headers.get("accept", ""), query.since)
-    tag = f'"{built.info.version}{_suffix(kind, query.since)}"'
-    headers = {"etag": tag, "vary": "Accept, Authorization", "cache-control": "private, no-cache"}
-    if if_none_match and _matches(if_none_match, tag):
+    accept = request.headers.get("accept", "")
+    headers = {"vary": "Accept, Authorization", "cache-control": "private, no-cache"}
+    # Who names the present version with `since` as well has nothing to fetch: that is asked before a delta is made.
+    present = f'"{built.info.version}"'
+    if query.since and if_none_match and not _described(accept) and _matches(if_none_match, present):
+        return Response(status_code=304, headers={**headers, "etag": present})
+    kind, data = _chosen(built, accept, query.since)
+    headers["etag"] = f'"{built.info.version}{_suffix(kind, query.since)}"'
+    if if_none_match and _matches(if_none_match, headers["etag"]):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=kind, headers=headers)
 
@@ -95,11 +100,10 @@ def get_cell(services: Parts, base: Name, cell: CellName, query: Annotated[Space
 
 
 @router.get("/{base}/pllms/{id}", dependencies=[needs("read")])
-def get_pllm_by_id(
-    services: Parts, base: Name, id_: Annotated[PllmId, Path(alias="id")], query: Annotated[SpaceQuery, Query()]
-) -> Pllm:
-    """Describe a pLLM by its id in a catalogue: who chose from one of those has no name."""
-    return services.pllms.get(base, _built(services, base, query).name_of(id_), space=_space(services, query))
+def get_pllm_by_id(services: Parts, base: Name, id_: Annotated[PllmId, Path(alias="id")]) -> Pllm:
+    """Describe a pLLM by its id in a catalogue of the base, in whichever style space: who chose from a cell has no name."""
+    space = services.spaces.default().digest
+    return services.pllms.get(base, services.catalogues.name_of(base, id_, first=space), space=space)
 
 
 def _built(services: Services, base: str, query: SpaceQuery) -> Built:
@@ -111,11 +115,15 @@ def _space(services: Services, query: SpaceQuery) -> str:
 
 
 def _chosen(built: Built, accept: str, since: str | None) -> tuple[str, bytes]:
-    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    if JSON in kinds and COMPACT not in kinds:
+    if _described(accept):
         return JSON, built.info.model_dump_json().encode()
     delta = built.delta(since) if since else None
     return (COMPACT, built.compact) if delta is None else (DELTA, delta)
+
+
+def _described(accept: str) -> bool:
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return JSON in kinds and COMPACT not in kinds
 
 
 def _suffix(kind: str, since: str | None) -> str:
