@@ -52,6 +52,9 @@ def _selection() -> list[Aim]:
     ]
 
 
+LOST = tuple((("mean", f"{what}_lost_points"), 1.0) for what in ("right_pllm", "right_style", "closeness"))
+"""What a cell may lose against the whole catalogue, in points."""
+
 AIMS: tuple[Aim, ...] = (
     *_selection(),
     *(
@@ -69,6 +72,12 @@ AIMS: tuple[Aim, ...] = (
         for model in ("starter", "smollm2-135m")
         for key, value in (("ms_ratio", 1.0), ("peak_mb_ratio", 0.25), ("model_mb_ratio", 0.25))
     ),
+    *(
+        Aim(benchmark="catalogue-scale", path=("sizes", size, *path), value=value, at_most=True)
+        for size in ("100000", "1000000")
+        for path, value in ((("cell_bytes",), 65536), *LOST)
+    ),
+    *(Aim(benchmark="catalogue-scale", path=("sizes", n, "mean", "as_good"), value=0.99) for n in ("100000", "1000000")),
     *(Aim(benchmark="personalize", path=("summary", key, "time_saved"), value=0.0) for key in ("90", "70", "50")),
 )
 

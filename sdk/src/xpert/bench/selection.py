@@ -100,22 +100,13 @@ def run_candidates(
 ) -> dict[str, Any]:
     """Measure selection among 28 candidates, as many as the paper has: 12 StyleBank styles and 16 two-style mixtures.
 
-    Axes come from the exemplars alone, whose prompts stand nowhere in the StyleBank; the confidences' reliability comes with it.
+    The confidences' reliability comes with it.
     """
-    bank = [text for text in stylebank() if text.id not in TWINS]
-    styles = [NEUTRAL, *sorted({text.style for text in bank} - {NEUTRAL})]
-    ids = sorted({text.id for text in bank})
-    by = {(text.style, text.id): text.text for text in bank}
-    raw = encoded(encoder, [by[style, i] for style in styles for i in ids], cache=cache, progress=progress)
-    axes = list(exemplars())
-    space = build_space(
-        axes, encoder, name="exemplars", raw=encoded(encoder, [text.text for text in axes], cache=cache, progress=progress)
-    )
-    grid = _grids(space, raw, len(styles))["coefficients"][0]
+    grid, styles, words = bank_grid(encoder, cache=cache, progress=progress)
     pairs = list(combinations(range(1, len(styles)), 2))
     chosen = np.random.default_rng(0).choice(len(pairs), N_MIXTURES, replace=False)
     pllms = [(style,) for style in range(1, len(styles))] + [pairs[i] for i in sorted(chosen)]
-    rule = partial(by_coefficients, words=space.words)
+    rule = partial(by_coefficients, words=words)
     unpaired = partial(Setting, n_probes=n_probes, paired=False)
     pure = [unpaired(n_texts=n) for n in (1, 2, 5, 10, 25, 50)]
     mixed = [unpaired(n_texts=50, similarity=similarity) for similarity in SIMILARITIES]
@@ -136,6 +127,23 @@ def run_candidates(
         "paper": {"similarity": dict(PAPER), "candidates": 28},
         **provenance(seed=0),
     }
+
+
+def bank_grid(encoder: Encoder, *, cache: Path, progress: Progress | None = None) -> tuple[Grid, list[str], tuple[str, ...]]:
+    """Return the StyleBank's coefficients by style (the base first) and prompt, the styles, and the words.
+
+    Axes come from the exemplars alone, whose prompts stand nowhere in the StyleBank.
+    """
+    bank = [text for text in stylebank() if text.id not in TWINS]
+    styles = [NEUTRAL, *sorted({text.style for text in bank} - {NEUTRAL})]
+    ids = sorted({text.id for text in bank})
+    by = {(text.style, text.id): text.text for text in bank}
+    raw = encoded(encoder, [by[style, i] for style in styles for i in ids], cache=cache, progress=progress)
+    axes = list(exemplars())
+    space = build_space(
+        axes, encoder, name="exemplars", raw=encoded(encoder, [text.text for text in axes], cache=cache, progress=progress)
+    )
+    return space.coefficients(raw).reshape(len(styles), len(ids), -1), styles, space.words
 
 
 def calibration_error(bins: Sequence[tuple[float, float, int]]) -> float:

@@ -132,13 +132,44 @@ def personalize(write: WriteOption = None, json_: JsonOption = False) -> None:
     _finish(output, record, write)
 
 
+@app.command()
+def catalogue_scale(
+    largest: Annotated[int, typer.Option(min=100, help="Largest catalogue, in pLLMs.")] = 1_000_000,
+    users: Annotated[int, typer.Option(min=1, help="Users a similarity.")] = 1000,
+    engine: Annotated[str, typer.Option(help="What runs the encoder.")] = "executorch",
+    write: WriteOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Catalogues of 100 to a million pLLMs: cutting them into cells, and what a cell costs and loses."""
+    from xpert.bench.scale import SIZES, run_catalogue_scale
+
+    output = Output(as_json=json_)
+    sizes = [n for n in SIZES if n <= largest]
+    with output.progress("catalogues") as report:
+        record = run_catalogue_scale(open_encoder(engine), cache=_cache(), sizes=sizes, users=users, progress=report)
+    columns = ("cells", "build_s", "peak_mb", "index_bytes", "cell_bytes", "phone_bytes", "query_ms", "whole_ms")
+    lines = [(f"{int(n):,}", *(row[name] for name in columns)) for n, row in record["sizes"].items()]
+    kept = ("right_style_whole", "right_style_cell", "closeness_whole", "closeness_cell", "same_first", "as_good")
+    losses = [(f"{int(n):,}", *(row["mean"][name] for name in kept)) for n, row in record["sizes"].items()]
+    views = (table("Cost", ("pLLMs", *columns), lines), table("Against the whole", ("pLLMs", *kept), losses))
+    _finish(output, record, write, *views)
+
+
 @app.command("all")
 def all_(
     write: Annotated[Path | None, typer.Option("--write", help="Folder to write the records to.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Run every benchmark; the one on the authors' data needs XPERT_DATA, the folder that holds it."""
-    own: list[Callable[..., None]] = [selection_28, starter_selection, users, selection_speed, explain_many, personalize]
+    own: list[Callable[..., None]] = [
+        selection_28,
+        starter_selection,
+        users,
+        selection_speed,
+        explain_many,
+        catalogue_scale,
+        personalize,
+    ]
     # As JSON one document is printed at the end; what the single benchmarks print goes where progress goes.
     tables = redirect_stdout(sys.stderr) if json_ else nullcontext()
     with tempfile.TemporaryDirectory() as folder:

@@ -342,9 +342,8 @@ def read_compact(path: Path) -> Compact:
     try:
         shared = read_shared(header, arrays)
         k, n = len(shared["words"]), len(arrays["ids"])
-        steps = arrays["coefficients"].astype(np.float64)
-        step = arrays["scale"].astype(np.float64).reshape(n, 1) / 127 if "scale" in arrays else SCALE
-        coefficients = steps * step
+        coefficients = arrays["coefficients"].astype(np.float64)
+        coefficients *= arrays["scale"].astype(np.float64).reshape(n, 1) / 127 if "scale" in arrays else SCALE
         check_rows(arrays, coefficients, k)
         return Compact(coefficients=coefficients, ids=arrays["ids"], kib=arrays["kib"].astype(np.uint32), **shared)
     except (KeyError, TypeError, ValueError) as error:

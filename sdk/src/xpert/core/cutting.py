@@ -92,7 +92,7 @@ def cut(whole: Compact, centring: Centring, *, capacity: int | None = None) -> C
     capacity = capacity or cell_capacity(len(whole.words))
     crowd = whole.coefficients.sum(0) / (len(whole.ids) + 1)
     root = np.linalg.cholesky(np.linalg.inv(shrunk(whole.noise)))
-    points = ((whole.coefficients - crowd) @ root).astype(np.float32)
+    points = _whitened(whole.coefficients, crowd, root)
     if len(points) <= capacity:
         members = [np.arange(len(points), dtype=np.int32)]
         centres = points.mean(0, keepdims=True)
@@ -103,6 +103,15 @@ def cut(whole: Compact, centring: Centring, *, capacity: int | None = None) -> C
         members = list(_filled(points, own, centres, capacity))
     index, digest = dump_index(whole, _coefficients(centres, root, crowd), crowd)
     return Cells(whole=whole, members=tuple(members), index=index, digest=digest)
+
+
+def _whitened(coefficients: Matrix, crowd: Matrix, root: Matrix) -> Points:
+    """Return coefficients in the metric of selection, made in parts: none of them is there twice in double precision."""
+    points = np.empty(coefficients.shape, np.float32)
+    step = max(CHUNK // coefficients.shape[1], 1)
+    for start in range(0, len(points), step):
+        points[start : start + step] = (coefficients[start : start + step] - crowd) @ root
+    return points
 
 
 def _coefficients(centres: Points, root: Matrix, crowd: Matrix) -> Matrix:
@@ -137,9 +146,9 @@ def _halved(points: Points, rows: Rows, capacity: int) -> Iterator[Rows]:
 def _filled(points: Points, own: list[Rows], centres: Points, capacity: int) -> Iterator[Rows]:
     """Add to each cell the nearest pLLMs of the cells around it until it is full."""
     half = (centres**2).sum(1) / 2
-    for rows, centre in zip(own, centres, strict=True):
+    for me, (rows, centre) in enumerate(zip(own, centres, strict=True)):
         near = np.argsort(half - centres @ centre, kind="stable")[: NEIGHBOURS + 1]
-        others = np.setdiff1d(np.concatenate([own[i] for i in near]), rows)
+        others = np.concatenate([own[i] for i in near if i != me])
         room = capacity - len(rows)
         if room < len(others):
             distance = ((points[others] - centre) ** 2).sum(1)
