@@ -9,31 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster_cases import CRDS
+from cluster_cases import CRDS, DIGEST, pllm, resource, sources, space
 from control_plane import ControlPlane
 
 from xpert_operator.resources.crds import KINDS, render
-
-DIGEST = "sha256:" + "a" * 64
-
-
-def pllm(name: str = "mine", **spec: Any) -> dict[str, Any]:
-    adapter = {"uri": "s3://adapters/mine", "digest": DIGEST}
-    found = {"baseModel": {"name": "starter"}, "adapter": adapter, **spec}
-    return resource("PersonalizedLLM", name, {key: value for key, value in found.items() if value is not None})
-
-
-def space(**spec: Any) -> dict[str, Any]:
-    found = {"baseModel": {"name": "starter"}, "version": 1, "digest": "b" * 64, **spec}
-    return resource("StyleSpace", "words", {key: value for key, value in found.items() if value is not None})
-
-
-def resource(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "xpert.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
-def sources(*found: tuple[str, float], **more: Any) -> dict[str, Any]:
-    return {"sources": [{"name": name, "weight": weight} for name, weight in found], **more}
 
 
 @pytest.fixture

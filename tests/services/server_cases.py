@@ -15,9 +15,9 @@ import httpx2
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[str, list[str]]]:
+def serving(folder: Path, *options: str, program: tuple[str, ...] = ("-m", "xpert_services")) -> Iterator[tuple[str, list[str]]]:
     """Run a server; gives its address and what it printed before. It ends well when asked to."""
-    command = [sys.executable, "-W", "ignore", "-m", "xpert_services", "--store", str(folder / "store"), "--port", "0", *options]
+    command = [sys.executable, "-W", "ignore", *program, "--store", str(folder / "store"), "--port", "0", *options]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:

@@ -39,7 +39,9 @@ async def act(action: Action, key: Key, mirror: Mirror, cluster: Cluster, server
     XpertError
         It failed; nothing half-done stays.
     """
-    body = mirror.get(key) or {}
+    body = mirror.get(key)
+    if body is None:
+        return Done()  # it is gone meanwhile
     match action:
         case AddFinalizer():
             return Done(body=await cluster.set_finalizer(key, body, is_on=True))
@@ -49,7 +51,7 @@ async def act(action: Action, key: Key, mirror: Mirror, cluster: Cluster, server
             await server.add_base(name, source)
         case PushAdapter():
             secret = await cluster.secret(key.namespace, action.secret) if action.secret else {}
-            await server.push(action, secret, publish=bool(body.get("spec", {}).get("publish", True)))
+            await server.push(action, secret, publish=bool(body["spec"].get("publish", True)))
         case AskMerge():
             return Done(job=await server.merge(action))
         case AskExplanation():

@@ -37,7 +37,7 @@ def registry(mirror: Mirror, gone: Callable[[Body], None]) -> kopf.OperatorRegis
     for kind in KINDS:
 
         @kopf.on.event(GROUP, VERSION, kind.plural, registry=found)
-        def take(event: Any, **_: Any) -> None:
+        async def take(event: Any, **_: Any) -> None:  # async: the others run in threads
             body = event["object"]
             if event["type"] == "DELETED":
                 mirror.drop(body)

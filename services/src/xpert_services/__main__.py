@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from xpert.core.errors import XpertError
@@ -50,15 +51,15 @@ def parse(arguments: list[str] | None = None) -> Site:
     )
 
 
-def main() -> int:
-    """Serve; returns the exit status."""
+def main(read: Callable[[], Site] = parse) -> int:
+    """Serve what ``read`` makes of the command line; returns the exit status."""
     configure()
     # uvicorn raises again what it caught, once it has ended: by default that kills the process before the worker gives back
     # its jobs.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     try:
-        serve(parse())
+        serve(read())
     except XpertError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
