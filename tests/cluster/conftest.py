@@ -9,7 +9,7 @@ from pathlib import Path
 import control_plane
 import minio_server
 import pytest
-from cluster_cases import BUCKET, CRDS, Operator, Site, Space, operating, resource
+from cluster_cases import BUCKET, CRDS, Operator, Site, Space, operating, resource, until
 from control_plane import ControlPlane
 from minio import Minio
 from server_cases import serving
@@ -26,6 +26,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with control_plane.running(tmp_path_factory.mktemp("plane")) as found:
         found.kubectl("apply", "--server-side", "-f", str(CRDS))
         found.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        # Established they are before the API server has made room for them.
+        until(lambda: not found.kubectl("get", "bm,sspace,pllm", "-A", check=False).returncode, lambda: "no lists")
         yield found
 
 
