@@ -21,6 +21,7 @@ from xpert.core.errors import (
     UnavailableError,
     UnsafeFileError,
 )
+from xpert.core.files import sha256_hex
 from xpert.core.space import StyleSpace
 
 Connect = Callable[..., Any]
@@ -188,6 +189,45 @@ def test_an_upload_is_repeated_and_signed_anew(fake: FakeServer, connect: Connec
     client.add_base("starter", "starter:base")
     fake.faults += [Fault(path="/store/", status=503), Fault(path="/store/", status=403)]
     assert client.push(adapter, "starter", "mine").quarantined is None
+
+
+def test_an_upload_goes_on_where_it_was_cut(fake: FakeServer, connect: Connect, adapter: Path) -> None:
+    weights = adapter / "adapter_model.safetensors"
+    place, size = f"/store/{sha256_hex(weights.read_bytes())}", weights.stat().st_size
+    cut, fine = Fault(path=place, cut_body=20_000), Fault(path=place)
+    # Five cuts, more than the four attempts: those count anew as long as bytes arrive.
+    fake.faults += [cut, fine, cut, fine, cut, fine, cut, cut]
+    told: list[int] = []
+    client = connect()
+    client.upload_adapter(adapter, progress=lambda done, _: told.append(done))
+    sent = [(seen.method, seen.headers.get("upload-offset")) for seen in fake.seen if seen.path == place]
+    looked = ("HEAD", None)
+    expected = ["20000", "40000", "60000", "80000", "100000"]
+    patches = [("PATCH", offset) for offset in expected]
+    assert sent == [("PUT", None), looked, patches[0], looked, patches[1], looked, patches[2], patches[3], looked, patches[4]]
+    assert int(next(s for s in reversed(fake.seen) if s.path == place).headers["content-length"]) == size - 100_000
+    assert told[-1] == sum(path.stat().st_size for path in adapter.iterdir())
+    assert not any("authorization" in seen.headers for seen in fake.seen if seen.path == place)
+    again = connect()
+    fake.state.blobs.clear()
+    fake.state.parts[place.removeprefix("/store/")] = weights.read_bytes()[:50_000]
+    fake.seen.clear()
+    again.upload_adapter(adapter)
+    sent = [(seen.method, seen.headers.get("upload-offset")) for seen in fake.seen if seen.path == place]
+    assert sent == [("PATCH", "50000")], "another process goes on as well"
+
+
+def test_an_upload_whose_answer_was_lost_or_whose_parts_went(fake: FakeServer, connect: Connect, adapter: Path) -> None:
+    weights = adapter / "adapter_model.safetensors"
+    digest = sha256_hex(weights.read_bytes())
+    fake.faults += [Fault(path=f"/store/{digest}", cut_body=20_000), Fault(path=f"/store/{digest}", status=404)]
+    client = connect()
+    with pytest.raises(NotFoundError):
+        client.upload_adapter(adapter)
+    fake.state.parts.clear()
+    fake.faults += [Fault(path=f"/store/{digest}", cut_after=-1)]
+    client.upload_adapter(adapter)
+    assert digest in fake.state.blobs
 
 
 class TestJobs:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import uvicorn
 
 
 @contextmanager
@@ -36,6 +39,20 @@ def serving(folder: Path, *options: str, program: tuple[str, ...] = ("-m", "xper
         process.stdout.close()
         process.wait()
     assert process.returncode == 0, (folder / "log").read_text()
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[int]:
+    """Let an app of this process listen on a free port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+        thread.start()
+        try:
+            yield door.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def client_of(url: str, token: str) -> httpx2.Client:

@@ -36,6 +36,7 @@ def parse(arguments: list[str] | None = None) -> Site:
     parser.add_argument("--metrics-port", type=int, help="where Prometheus fetches metrics, on the loopback address")
     parser.add_argument("--most-mib", type=int, default=2048, help="largest file that is taken")
     parser.add_argument("--rate", default=Limits.requests, help="requests of one token, such as 1200/minute")
+    parser.add_argument("--direct", help="address by which clients reach the bucket by themselves, https://HOST[:PORT]")
     parser.add_argument("--replicas", type=int, default=1, help="how many such servers share the rate, over one bucket")
     given = parser.parse_args(arguments)
     return Site(
@@ -46,7 +47,12 @@ def parse(arguments: list[str] | None = None) -> Site:
         certificate=given.certificate,
         key=given.key,
         metrics_port=given.metrics_port,
-        settings=Settings(folders=given.models, admin_token=os.environ.get(ADMIN), most_bytes=given.most_mib * 2**20),
+        settings=Settings(
+            folders=given.models,
+            admin_token=os.environ.get(ADMIN),
+            most_bytes=given.most_mib * 2**20,
+            direct=given.direct,
+        ),
         limits=Limits(requests=given.rate, replicas=max(1, given.replicas)),
     )
 

@@ -12,7 +12,7 @@ from xpert_services.catalogue import Catalogues
 from xpert_services.explainer.asking import Asking, Explanations
 from xpert_services.jobs import Jobs
 from xpert_services.merger.asking import Merges
-from xpert_services.registry import Bases, Pllms, Quarantine, Spaces
+from xpert_services.registry import Bases, Direct, Intake, Pllms, Quarantine, Spaces
 from xpert_services.store import Store
 
 
@@ -30,6 +30,8 @@ class Settings:
         Largest file that is taken.
     address_s
         How long signed addresses hold.
+    direct
+        Address by which clients reach the bucket of the store by themselves; without, files pass through the server.
     asking
         How explanations are made.
     """
@@ -38,6 +40,7 @@ class Settings:
     admin_token: str | None = field(default=None, repr=False)
     most_bytes: int = 2 * 2**30
     address_s: int = 900
+    direct: str | None = None
     asking: Asking = field(default_factory=Asking)
 
 
@@ -50,6 +53,8 @@ class Services:
     tokens: Tokens
     audit: Audit
     signer: Signer
+    intake: Intake
+    direct: Direct | None
     bases: Bases
     spaces: Spaces
     pllms: Pllms
@@ -65,6 +70,7 @@ class Services:
         """Put them together."""
         settings = settings or Settings()
         bases, spaces, jobs = Bases(store, folders=settings.folders), Spaces(store), Jobs(store)
+        intake = Intake(store)
         pllms = Pllms(store, bases, most_bytes=settings.most_bytes)
         return cls(
             store=store,
@@ -72,6 +78,8 @@ class Services:
             tokens=Tokens(store, fixed=settings.admin_token),
             audit=Audit(store),
             signer=Signer(store, lifetime_s=settings.address_s),
+            intake=intake,
+            direct=Direct(store, intake, settings.direct, lifetime_s=settings.address_s) if settings.direct else None,
             bases=bases,
             spaces=spaces,
             pllms=pllms,

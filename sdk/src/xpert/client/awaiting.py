@@ -302,6 +302,8 @@ class AsyncClient:
         raise AssertionError
 
     async def _attempt(self, exchange: Exchange[T]) -> T:
+        for first in exchange.ahead():
+            await self._attempt(first)
         setting, request = self._setting, exchange.request()
         url = setting.link.address(request)
         try:

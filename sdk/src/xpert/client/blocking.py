@@ -326,6 +326,8 @@ class Client:
         raise AssertionError
 
     def _attempt(self, exchange: Exchange[T]) -> T:
+        for first in exchange.ahead():
+            self._attempt(first)
         setting, request = self._setting, exchange.request()
         url = setting.link.address(request)
         try:

@@ -7,7 +7,7 @@ them. `xpert.client.blocking` and `xpert.client.awaiting` carry the same operati
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -52,6 +52,8 @@ class Request:
         Bytes to send.
     file
         A file to send instead, in chunks, reporting to ``progress``.
+    start
+        Where in the file to begin.
     """
 
     method: str
@@ -60,14 +62,16 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     file: Path | None = None
+    start: int = 0
     progress: Progress | None = None
 
     def chunks(self) -> Iterator[bytes]:
         """Read the file to send."""
         if self.file is None:
             return
-        total, done = self.file.stat().st_size, 0
+        total, done = self.file.stat().st_size, self.start
         with self.file.open("rb") as stream:
+            stream.seek(done)
             while chunk := stream.read(CHUNK):
                 yield chunk
                 done += len(chunk)
@@ -105,6 +109,10 @@ class Exchange(ABC, Generic[R_co]):
 
     attempts: int | None = None
     events = False
+
+    def ahead(self) -> Iterable[Exchange[Any]]:
+        """Return what the next attempt begins with."""
+        return ()
 
     @abstractmethod
     def request(self) -> Request:

@@ -93,7 +93,7 @@ class Link:
         if self.token and not self.foreign(url):
             found["Authorization"] = f"Bearer {self.token}"
         if request.file is not None:
-            found["Content-Length"] = str(request.file.stat().st_size)
+            found["Content-Length"] = str(request.file.stat().st_size - request.start)
         return found
 
     def foreign(self, url: URL) -> bool:

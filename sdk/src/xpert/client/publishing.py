@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from xpert.client.answers import parse
 from xpert.client.cache import file_sha256
 from xpert.client.exchange import Answer, Exchange, Operation, Progress, Request, call, work
-from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError, UnsafeFileError
+from xpert.client.sending import Send
+from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError, UnavailableError, UnsafeFileError
 from xpert.core.exemplars import read_exemplars, save_exemplars
 from xpert.core.files import read_bytes, read_safetensors
 from xpert.wire import (
@@ -157,23 +158,32 @@ def build_space(exemplars: Path, name: str, version: int, *, progress: Progress 
 
 
 def upload(path: Path, kind: UploadKind, *, progress: Progress | None) -> Operation[str]:
-    """Upload a file where the store lacks it and return its digest."""
+    """Upload a file where the store lacks it and return its digest; what an interrupted upload brought is not sent again."""
     digest = yield from work(partial(file_sha256, path))
     asked = draft(UploadDraft, digest=digest, size=path.stat().st_size, kind=kind)
-    for again in (True, False):
+    again = True
+    while True:
         where = yield from post(ArtifactUpload, "/v1/uploads", asked)
         if where.present or not where.url:
             if progress:
                 progress(asked.size, asked.size)
             return digest
+        send = Send(where, path, progress=progress)
         try:
-            yield from call(Request(method="PUT", target=where.url, headers=where.headers, file=path, progress=progress))
+            yield send
         except AccessError:  # the signed address ran out before all was sent
-            if not again:
+            if not (again or send.gained):
+                raise
+            again = False
+        except UnavailableError:
+            # Attempts count anew as long as bytes arrive: a long upload over a bad network ends all the same.
+            if not send.gained:
                 raise
         else:
+            if not where.confirm:
+                return digest
+            yield from post(ArtifactUpload, "/v1/uploads", asked)  # the server looks at what came, or says what is wrong with it
             return digest
-    raise AssertionError
 
 
 def upload_adapter(folder: Path, *, progress: Progress | None) -> Operation[dict[str, str]]:

@@ -127,13 +127,19 @@ class UploadDraft(Draft):
 
 
 class ArtifactUpload(Answer):
-    """Where to PUT the bytes, with which headers; nothing needs to be sent where they are ``present``."""
+    """Where to PUT the bytes, with which headers; nothing needs to be sent where they are ``present``.
+
+    ``offset`` bytes are there already from an upload that was cut: PATCH the rest to go on; None: the address takes all or
+    nothing. ``confirm``: ask again when all was sent, the server looks at it then.
+    """
 
     digest: Digest
     present: bool
     url: str | None = None
     headers: dict[str, str] = {}
     expires: datetime | None = None
+    offset: int | None = None
+    confirm: bool = False
 
 
 class PllmDraft(Draft):

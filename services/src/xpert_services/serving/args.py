@@ -63,6 +63,8 @@ class SiteArgs(_Args):
         Folders below which bases may be given by path.
     public_url
         What its addresses begin with behind a proxy.
+    direct
+        Address by which clients reach the store's bucket by themselves; without, files pass through the gateway.
     most_mib
         Largest file that is taken.
     rate
@@ -77,6 +79,7 @@ class SiteArgs(_Args):
     store: str
     models: tuple[str, ...] = ()
     public_url: str | None = None
+    direct: str | None = None
     most_mib: int = Field(default=2048, ge=1)
     rate: str = Limits.requests
     probes: tuple[str, ...] = ()
@@ -92,6 +95,7 @@ class SiteArgs(_Args):
             folders=[Path(folder) for folder in self.models],
             admin_token=os.environ.get(ADMIN),
             most_bytes=self.most_mib * 2**20,
+            direct=self.direct,
             asking=Asking(probes=self.probes, max_new_tokens=self.max_new_tokens),
         )
         return Services.over(open_store(self.store), settings)

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from xpert.core.errors import ConflictError, InputError
 from xpert_services.store.cards import Card, State, read_card, write_card
-from xpert_services.store.keys import BLOBS, CARDS, RECORDS, digest_of
+from xpert_services.store.keys import BLOBS, CARDS, PARTS, RECORDS, STAGING, digest_of
 from xpert_services.store.objects import ObjectStore
 from xpert_services.store.records import Records
 
@@ -137,9 +137,11 @@ class GarbageCollector:
     def clear_orphans(self) -> int:
         """Remove bytes that their artifact's card does not name: it named them before they came and never will again.
 
-        Where the card names them and they are whole, what other uploads of the same left is removed.
+        Where the card names them and they are whole, what other uploads of the same left is removed. Parts of uploads, and
+        files that wait to be checked, go when nobody went on with them for as long as artifacts are kept without reference.
         """
-        n_orphans = 0
+        stale = self._retention.unreferenced.total_seconds()
+        n_orphans = self._clear_old(PARTS, stale) + self._clear_old(STAGING, stale)
         for info in self._objects.scan(BLOBS):
             if self._state(info.key) == "dead":
                 self._objects.delete(info.key)
@@ -150,6 +152,16 @@ class GarbageCollector:
                 self._objects.discard(key)
                 n_orphans += state == "dead"
         return n_orphans
+
+    def _clear_old(self, prefix: str, age: float) -> int:
+        limit, n_removed = self._objects.now() - age, 0
+        for info in list(self._objects.scan(prefix)):
+            if info.modified <= limit:
+                self._objects.delete(info.key)
+                n_removed += 1
+        for key in list(self._objects.unfinished(prefix)):
+            self._objects.discard(key)
+        return n_removed
 
     def _state(self, key: str) -> State | None:
         """Return the state of an upload: its card's where that names it, else "dead"; None where there is no card."""

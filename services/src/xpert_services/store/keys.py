@@ -13,6 +13,8 @@ ROOT = f"v{VERSION}/"
 CARDS = f"{ROOT}artifacts/"
 BLOBS = f"{ROOT}blobs/"
 RECORDS = f"{ROOT}records/"
+PARTS = f"{ROOT}parts/"
+STAGING = f"{ROOT}staging/"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-.")
 LONGEST = 240
@@ -39,6 +41,16 @@ def card_key(digest: str) -> str:
 def blob_key(digest: str, generation: str) -> str:
     """Return the key of one upload of an artifact's bytes."""
     return f"{BLOBS}{check_digest(digest)[:2]}/{digest}.{generation}"
+
+
+def parts_prefix(digest: str, owner: str) -> str:
+    """Return what the keys of an interrupted upload's parts start with; ``owner`` is who sends it."""
+    return f"{PARTS}{check_digest(digest)[:2]}/{digest}.{encode(owner)}/"
+
+
+def staging_key(digest: str, owner: str) -> str:
+    """Return where an uploader puts a file by itself, to be checked before it becomes an artifact."""
+    return f"{STAGING}{check_digest(digest)[:2]}/{digest}.{encode(owner)}"
 
 
 def digest_of(key: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from xpert_services.store.artifacts import Artifacts
 from xpert_services.store.folder import FolderObjects
 from xpert_services.store.garbage import Collected, GarbageCollector, Retention
 from xpert_services.store.objects import ObjectStore
+from xpert_services.store.parts import Parts
 from xpert_services.store.records import Records
 from xpert_services.store.s3 import Endpoint, S3Objects
 
@@ -37,6 +38,11 @@ class Store:
     def artifacts(self) -> Artifacts:
         """The files, by digest."""
         return Artifacts(self.objects)
+
+    @property
+    def parts(self) -> Parts:
+        """What interrupted uploads left."""
+        return Parts(self.objects)
 
     @property
     def records(self) -> Records:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlunsplit
 
 import certifi
 import urllib3
-from minio import Minio
+from minio import Minio, signer
 from minio.credentials.providers import EnvAWSProvider, Provider
 from minio.datatypes import Part
 from minio.error import InvalidResponseError, S3Error, ServerError
+from minio.helpers import DictType
+from minio.time import to_amz_date, utcnow
 from urllib3.exceptions import HTTPError, SSLError
 
 from xpert.core.errors import ConflictError, InputError, NotFoundError, StorageError, XpertError
@@ -69,7 +72,7 @@ class Endpoint:
 class S3Objects:
     """Objects of an S3 bucket.
 
-    Credentials sign headers, never URLs, because URLs end up in messages and logs.
+    Credentials sign headers, never URLs, because URLs end up in messages and logs; `address` alone is for others to use.
 
     Parameters
     ----------
@@ -90,7 +93,7 @@ class S3Objects:
     def __init__(
         self, endpoint: Endpoint, *, credentials: Provider | None = None, pool: urllib3.PoolManager | None = None
     ) -> None:
-        self.endpoint = endpoint
+        self.endpoint, self._credentials = endpoint, credentials or EnvAWSProvider()
         address = urllib3.util.parse_url(endpoint.url)
         if address.scheme not in ("http", "https") or not address.netloc or address.auth or address.path or address.query:
             raise InputError("The endpoint of an S3 store must be http(s)://HOST[:PORT], without credentials, path or query.")
@@ -101,7 +104,7 @@ class S3Objects:
                 address.netloc,
                 secure=address.scheme == "https",
                 region=endpoint.region,
-                credentials=credentials or EnvAWSProvider(),
+                credentials=self._credentials,
                 http_client=pool or _pool(endpoint.ca),
             )
         except ValueError as error:
@@ -113,6 +116,21 @@ class S3Objects:
 
     def __repr__(self) -> str:
         return f"S3Objects('s3://{self.endpoint.bucket}/{self.endpoint.prefix}' at '{self.endpoint.url}')"
+
+    def at(self, url: str) -> S3Objects:
+        """Return the same bucket behind another address.
+
+        Raises
+        ------
+        InputError
+            It is none.
+        """
+        return S3Objects(replace(self.endpoint, url=url), credentials=self._credentials)
+
+    def address(self, method: str, key: str, *, headers: Mapping[str, str], lifetime_s: int) -> str:
+        """Return an address that whoever has it may use for one kind of request, sent with these headers and values."""
+        with self._errors("sign for", key):
+            return self._client.signed(method, self.endpoint.bucket, self._name(key), headers, lifetime_s)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """See `ObjectStore.put`."""
@@ -265,6 +283,26 @@ class _Client(Minio):
             raise ServerError("the parts were not put together", 500)
         # What others that stored the same file at the same time have sent: killed ones would leave it for good.
         self.abandon(bucket, name)
+
+    def signed(self, method: str, bucket: str, name: str, headers: Mapping[str, str], lifetime_s: int) -> str:
+        """Return an address with a signature; the package's own signs no headers, so that a size or a digest would not bind."""
+        if self._provider is None:
+            raise ValueError("nothing to sign with")
+        held, date, region = self._provider.retrieve(), utcnow(), self._get_region(bucket)
+        scope = signer._get_scope(date, region, "s3")
+        query: DictType = {
+            "X-Amz-Algorithm": signer.SIGN_V4_ALGORITHM,
+            "X-Amz-Credential": f"{held.access_key}/{scope}",
+            "X-Amz-Date": to_amz_date(date),
+            "X-Amz-Expires": str(lifetime_s),
+            "X-Amz-SignedHeaders": ";".join(sorted(["host", *headers])),
+            **({"X-Amz-Security-Token": held.session_token} if held.session_token else {}),
+        }
+        url = self._base_url.build(method=method, region=region, bucket_name=bucket, object_name=name, query_params=query)
+        told, _ = signer._get_canonical_request_hash(method, url, {"host": url.netloc, **headers}, "UNSIGNED-PAYLOAD")
+        key = signer._get_signing_key(held.secret_key, date, region, "s3")
+        signature = signer._get_signature(key, signer._get_string_to_sign(date, scope, told))
+        return urlunsplit(url._replace(query=f"{url.query}&X-Amz-Signature={signature}"))
 
     def abandon(self, bucket: str, name: str) -> None:
         """Drop what interrupted uploads left."""

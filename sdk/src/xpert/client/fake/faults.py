@@ -68,6 +68,8 @@ class Fault:
         Headers of that answer: ``{"Retry-After": "1"}``.
     cut_after
         Break the connection after so many bytes of the body; -1: the answer is lost, what was asked is done.
+    cut_body
+        Break the connection after so many bytes of the request's body: the server keeps those, and no answer comes.
     damage
         Change the body's last byte.
     ignore_range
@@ -79,6 +81,7 @@ class Fault:
     error: XpertError | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_after: int | None = None
+    cut_body: int | None = None
     damage: bool = False
     ignore_range: bool = False
 
@@ -88,6 +91,8 @@ class Fault:
             return seen, Reply.problem(self.error, status=self.status, headers=self.headers)
         if self.status is not None:
             return seen, Reply(status=self.status, headers={"content-type": "text/html", **self.headers}, body=b"<p>No.</p>")
+        if self.cut_body is not None:
+            return replace(seen, body=seen.body[: self.cut_body]), None
         if self.ignore_range:
             return replace(seen, headers={key: value for key, value in seen.headers.items() if key != "range"}), None
         return seen, None
@@ -95,7 +100,7 @@ class Fault:
     def after(self, reply: Reply) -> Reply:
         """Change an answer."""
         body = reply.body[:-1] + bytes([reply.body[-1] ^ 1]) if self.damage and reply.body else reply.body
-        return replace(reply, body=body, cut_after=self.cut_after)
+        return replace(reply, body=body, cut_after=-1 if self.cut_body is not None else self.cut_after)
 
 
 def read_json(seen: Seen) -> Any:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from xpert.client.fake.faults import Reply, Seen, read_json
 from xpert.client.fake.state import State, now
-from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError
+from xpert.core.errors import AccessError, ConflictError, FileFormatError, InputError, NotFoundError
 from xpert.core.files import sha256_hex
 from xpert.wire import (
     ArtifactUpload,
@@ -117,8 +117,9 @@ def _upload(state: State, seen: Seen, _: list[str], store: str) -> Reply:
         return Reply.of(ArtifactUpload(digest=asked.digest, present=True))
     url = f"{store}/store/{asked.digest}?X-Amz-Signature=put"
     headers = {"Content-Type": "application/octet-stream"}
+    there = {"offset": len(state.parts.get(asked.digest, b"")), "expires": now() + timedelta(minutes=5)}
     return Reply.of(
-        ArtifactUpload(digest=asked.digest, present=False, url=url, headers=headers, expires=now() + timedelta(minutes=5))
+        ArtifactUpload.model_validate({"digest": asked.digest, "present": False, "url": url, "headers": headers, **there})
     )
 
 
@@ -131,14 +132,34 @@ def _artifact(state: State, _: Seen, names: list[str], store: str) -> Reply:
 @route("PUT", "/store/*", None)
 def _put(state: State, seen: Seen, names: list[str], _: str) -> Reply:
     _signed(seen, "put")
-    if sha256_hex(seen.body) != names[0]:
-        raise FileFormatError(f"What came is not {names[0][:12]}. Send it again.")
-    state.put(seen.body)
+    return _take(state, names[0], seen, b"")
+
+
+@route("PATCH", "/store/*", None)
+def _patch(state: State, seen: Seen, names: list[str], _: str) -> Reply:
+    _signed(seen, "put")
+    before = state.parts.get(names[0], b"")
+    if int(seen.headers["upload-offset"]) != len(before):
+        raise ConflictError(f"There are {len(before)} bytes. Go on from there.")
+    return _take(state, names[0], seen, before)
+
+
+def _take(state: State, digest: str, seen: Seen, before: bytes) -> Reply:
+    data = before + seen.body
+    if len(seen.body) < int(seen.headers.get("content-length", "0")):
+        state.parts[digest] = data
+        return Reply()
+    state.parts.pop(digest, None)
+    if sha256_hex(data) != digest:
+        raise FileFormatError(f"What came is not {digest[:12]}. Send it again.")
+    state.put(data)
     return Reply()
 
 
 @route("GET", "/store/*", None)
 def _get(state: State, seen: Seen, names: list[str], _: str) -> Reply:
+    if seen.method == "HEAD" and seen.param("X-Amz-Signature") == "put":
+        return Reply(status=204, headers={"upload-offset": str(len(state.parts.get(names[0], b"")))})
     _signed(seen, "get")
     data = state.blob(names[0])
     found = RANGE.fullmatch(seen.headers.get("range", ""))

@@ -59,6 +59,7 @@ class State:
         self.job_steps, self.cell_capacity = job_steps, cell_capacity
         self._versions: dict[str, dict[str, Explanation]] = {}
         self.blobs: dict[str, bytes] = {}
+        self.parts: dict[str, bytes] = {}
         self.bases: dict[str, Base] = {}
         self.spaces: dict[str, Space] = {}
         self.pllms: dict[tuple[str, str], Pllm] = {}
