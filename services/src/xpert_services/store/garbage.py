@@ -137,11 +137,9 @@ class GarbageCollector:
     def clear_orphans(self) -> int:
         """Remove bytes that their artifact's card does not name: it named them before they came and never will again.
 
-        Where the card names them and they are whole, what other uploads of the same left is removed. Parts of uploads, and
-        files that wait to be checked, go when nobody went on with them for as long as artifacts are kept without reference.
+        Where the card names them and they are whole, what other uploads of the same left is removed.
         """
-        stale = self._retention.unreferenced.total_seconds()
-        n_orphans = self._clear_old(PARTS, stale) + self._clear_old(STAGING, stale)
+        n_orphans = 0
         for info in self._objects.scan(BLOBS):
             if self._state(info.key) == "dead":
                 self._objects.delete(info.key)
@@ -152,6 +150,14 @@ class GarbageCollector:
                 self._objects.discard(key)
                 n_orphans += state == "dead"
         return n_orphans
+
+    def clear_stale(self) -> int:
+        """Remove parts of uploads, and files that wait to be checked, as old as artifacts are kept without reference.
+
+        No record or card ever names them, so this has no part in the protocol.
+        """
+        age = self._retention.unreferenced.total_seconds()
+        return self._clear_old(PARTS, age) + self._clear_old(STAGING, age)
 
     def _clear_old(self, prefix: str, age: float) -> int:
         limit, n_removed = self._objects.now() - age, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -51,7 +51,9 @@ class Store:
 
     def collect_garbage(self, *, retention: Retention | None = None) -> Collected:
         """Remove artifacts that no record refers to, once they are as old as ``retention`` says (by default a day)."""
-        return GarbageCollector(self.objects, self.records, retention=retention or Retention()).run()
+        collector = GarbageCollector(self.objects, self.records, retention=retention or Retention())
+        collected = collector.run()
+        return replace(collected, n_orphans=collected.n_orphans + collector.clear_stale())
 
 
 def open_store(url: str | Path, *, credentials: Provider | None = None, migrate: bool = False) -> Store:
