@@ -4,17 +4,13 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from serving_cases import BASE, Site, free_port
+from serving_cases import BASE, PROBES, Site, free_ports
 
 from xpert_services.serving import background
 
-QUALITIES = "old new small large quiet loud warm cold".split()
-THINGS = "rivers towns books trains gardens clocks birds songs".split()
-WHATS = [f"{quality} {thing}" for quality in QUALITIES for thing in THINGS]
 SETTINGS = {
     "lease_s": 4.0,
-    # As many as make a job last for seconds, so that its worker can be killed meanwhile.
-    "probes": [f"Tell me in your own words what you know about {what}." for what in WHATS],
+    "probes": PROBES,
     "max_new_tokens": 160,
     "explainer": {"least": 2, "most": 2, "cpus": 0.5},
     "merger": {"most": 2, "cpus": 0.2},
@@ -26,13 +22,12 @@ SETTINGS = {
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     (folder / "settings.json").write_text(json.dumps(SETTINGS))
-    ports = {name: str(free_port()) for name in ("port", "dashboard-port", "metrics-port")}
     arguments = ["--store", str(folder / "store"), "--site", str(folder / "settings.json"), "--cpus", "2"]
     with pytest.MonkeyPatch.context() as patch:
         # Answers that another run has made would leave the workers nothing to do.
         patch.setenv("XPERT_CACHE", str(folder / "cache"))
         patch.delenv("XPERT_ADMIN_TOKEN", raising=False)
-        addresses = background.up(folder, [*arguments, *(f"--{name}={port}" for name, port in ports.items())])
+        addresses = background.up(folder, [*arguments, *free_ports()])
         found = Site(folder, addresses)
         try:
             yield found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ from prometheus_client.parser import text_string_to_metric_families
 BASE = api_cases.BASE
 ENDED = ("succeeded", "failed", "cancelled")
 LOOKS = 120
+QUALITIES = "old new small large quiet loud warm cold".split()
+THINGS = "rivers towns books trains gardens clocks birds songs".split()
+WHATS = [f"{quality} {thing}" for quality in QUALITIES for thing in THINGS]
+# As many as make a job last for seconds, so that something can be done meanwhile.
+PROBES = [f"Tell me in your own words what you know about {what}." for what in WHATS]
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 """Name of a metric -> its series, each with labels and value."""
@@ -32,11 +38,22 @@ class Site:
     folder: Path
     addresses: dict[str, str] = field(repr=False)
 
+    ca: Path | None = None
+
+    @property
+    def token(self) -> str:
+        return Path(self.addresses["admin_token_file"]).read_text().strip()
+
+    @property
+    def verify(self) -> ssl.SSLContext | bool:
+        return ssl.create_default_context(cafile=self.ca) if self.ca else True
+
     @cached_property
     def client(self) -> httpx2.Client:
-        token = Path(self.addresses["admin_token_file"]).read_text().strip()
-        headers = {"authorization": f"Bearer {token}"}
-        return httpx2.Client(base_url=self.addresses["api"], headers=headers, follow_redirects=True, timeout=120)
+        headers = {"authorization": f"Bearer {self.token}"}
+        return httpx2.Client(
+            base_url=self.addresses["api"], headers=headers, follow_redirects=True, timeout=120, verify=self.verify
+        )
 
     @property
     def root(self) -> psutil.Process:
@@ -46,11 +63,11 @@ class Site:
         return [each for each in [self.root, *self.root.children(recursive=True)] if name in " ".join(each.cmdline())]
 
     def logged(self) -> Iterator[dict[str, Any]]:
-        """The replicas' own lines of the log."""
+        """The replicas' own lines of the log, each with the number of its process."""
         for line in (self.folder / "log").read_text().splitlines():
-            found = re.fullmatch(r"\(ServeReplica:\S+ pid=\d+\) (\{.*\})", line)
+            found = re.fullmatch(r"\(ServeReplica:\S+ pid=(\d+)\) (\{.*\})", line)
             if found:
-                yield json.loads(found[1])
+                yield {"pid": int(found[1]), **json.loads(found[2])}
 
     def publish(self, name: str) -> str:
         """Send a starter pLLM; returns the id of the job that explains it."""
@@ -68,10 +85,10 @@ class Site:
         raise AssertionError(f"The events of job {job} ended early")
 
 
-def wait_for(found: Callable[[], bool]) -> None:
+def wait_for(found: Callable[[], bool], *, looks: int = LOOKS) -> None:
     """Look until something is so."""
     pause = threading.Event()
-    for _ in range(LOOKS):
+    for _ in range(looks):
         if found():
             return
         pause.wait(0.5)
@@ -92,3 +109,8 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def free_ports() -> list[str]:
+    """Options of a site that name ports nobody listens at."""
+    return [f"--{name}={free_port()}" for name in ("port", "dashboard-port", "metrics-port")]

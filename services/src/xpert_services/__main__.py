@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xpert.core.errors import XpertError
+from xpert_services import tracing
 from xpert_services.api import Limits
 from xpert_services.local import Site, serve
 from xpert_services.logs import configure
@@ -65,7 +66,9 @@ def main(read: Callable[[], Site] = parse) -> int:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     try:
-        serve(read())
+        site = read()
+        tracing.start("xpert")
+        serve(site)
     except XpertError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

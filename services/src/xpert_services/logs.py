@@ -6,6 +6,8 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from xpert_services import tracing
+
 NOISY = ("httpx2", "sentence_transformers", "urllib3")
 
 
@@ -27,6 +29,9 @@ class JsonLines(logging.Formatter):
         told = getattr(record, "told", None) or {"message": record.getMessage()}
         at = datetime.fromtimestamp(record.created, UTC).isoformat()
         line = {"at": at, "level": record.levelname, **self._always, **told}
+        trace_id = tracing.current_id()
+        if trace_id:
+            line.setdefault("trace_id", trace_id)
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,6 +93,8 @@ class Link:
         found = {"Accept": "application/json, application/problem+json", **request.headers}
         if self.token and not self.foreign(url):
             found["Authorization"] = f"Bearer {self.token}"
+        if not self.foreign(url):
+            found |= _trace()
         if request.file is not None:
             found["Content-Length"] = str(request.file.stat().st_size - request.start)
         return found
@@ -195,6 +198,19 @@ def save_token(token: str, server: str) -> Path:
     write_atomic(folder / "server", f"{server}\n".encode())
     write_atomic(path, f"{token}\n".encode(), mode=0o600)
     return path
+
+
+def _trace() -> dict[str, str]:
+    """Return the headers that join the server's work to the caller's trace, where one is under way."""
+    # Who did not import it has no trace; importing it here would cost everybody time.
+    if "opentelemetry.trace" not in sys.modules:
+        return {}
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    found: dict[str, str] = {}
+    # Not the global propagator: it sends baggage too, which may hold anything.
+    TraceContextTextMapPropagator().inject(found)
+    return found
 
 
 def _here(host: str) -> bool:

@@ -9,6 +9,7 @@ from xpert.core.data import probes as default_probes
 from xpert.core.encoder import Encoder
 from xpert.core.explanation import Explanation, explain_pairs
 from xpert.core.space import StyleSpace
+from xpert.models.adapters import Adapter
 from xpert.models.base import BaseModel
 from xpert.models.probing import BASE, GenerationSettings, Progress, answer_probes
 
@@ -55,8 +56,36 @@ def explain_adapters(
     asked = list(probes or default_probes())
     loaded = {name: base.adapter(source) for name, source in adapters.items()}
     answers = answer_probes(base, loaded, asked, settings=settings, cache=cache, progress=progress)
+    return explain_answers(base, loaded, answers, space=space, encoder=encoder), answers
+
+
+def explain_answers(
+    base: BaseModel, adapters: Mapping[str, Adapter], answers: Mapping[str, Sequence[str]], *, space: StyleSpace, encoder: Encoder
+) -> list[Explanation]:
+    """Explain adapters from what was answered to the probes: the second half of `explain_adapters`.
+
+    Parameters
+    ----------
+    base, adapters
+        The base model, and name of a pLLM -> its loaded adapter.
+    answers
+        Name -> answers to the probes; the base's own under ``""``.
+    space, encoder
+        The style space and the encoder it was made for.
+
+    Returns
+    -------
+    list of Explanation
+        One a pLLM, in the order given.
+
+    Raises
+    ------
+    MismatchError
+        The encoder belongs to another space.
+    """
+    space.check_encoder(encoder)
     plain = encoder.encode(answers[BASE])
-    explanations = [
+    return [
         explain_pairs(
             name,
             plain,
@@ -66,6 +95,5 @@ def explain_adapters(
             adapter_digest=adapter.digest,
             adapter_bytes=adapter.n_bytes,
         )
-        for name, adapter in loaded.items()
+        for name, adapter in adapters.items()
     ]
-    return explanations, answers

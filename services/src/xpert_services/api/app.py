@@ -7,13 +7,16 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route
 
+from xpert_services import tracing
 from xpert_services.api import problems
 from xpert_services.api.gate import Gate, Limits
 from xpert_services.api.page import page_routes
 from xpert_services.api.parts import problem_schema
 from xpert_services.api.routes import ROUTERS
+from xpert_services.api.tracing import Traced
 from xpert_services.services import Services
 from xpert_services.store import open_store
 
@@ -35,7 +38,9 @@ def create_app(services: Services, *, limits: Limits | None = None, public_url: 
     public_url
         What addresses for uploads begin with where a proxy hides the server's own; by default the request's.
     """
-    app = FastAPI(title="XPerT", version="1", description=ABOUT, docs_url=None, redoc_url=None)
+    # The framework's own spans hold addresses, names and queries in them; `Traced` makes the ones that are wanted.
+    silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+    app = FastAPI(title="XPerT", version="1", description=ABOUT, docs_url=None, redoc_url=None, telemetry=silent)
     app.state.services = services
     app.state.public_url = public_url
     for router in ROUTERS:
@@ -44,6 +49,9 @@ def create_app(services: Services, *, limits: Limits | None = None, public_url: 
     app.router.routes.extend(page)
     problems.install(app, [*page, *(route for router in ROUTERS for route in router.routes if isinstance(route, Route))])
     app.add_middleware(Gate, services=services, limits_=limits or Limits())
+    # Around the gate, so that its line in the log belongs to the trace.
+    if tracing.is_on():
+        app.add_middleware(Traced)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 

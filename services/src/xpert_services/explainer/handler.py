@@ -13,9 +13,10 @@ from xpert.core.errors import ConflictError, FileFormatError, MismatchError, Not
 from xpert.core.explanation import Explanation
 from xpert.models.adapters import WEIGHTS
 from xpert.models.base import BaseModel
-from xpert.models.explaining import explain_adapters
-from xpert.models.probing import GenerationSettings, answers_key
+from xpert.models.explaining import explain_answers
+from xpert.models.probing import GenerationSettings, answer_probes, answers_key
 from xpert.wire import ExplanationBody, WordBody
+from xpert_services import tracing
 from xpert_services.catalogue import Catalogues
 from xpert_services.explainer.asking import Asking, check_asking
 from xpert_services.explainer.models import Models
@@ -130,16 +131,18 @@ class Explainer:
         keys = self._bring_answers(base, wanted)
         missing = [name for name, key in keys.items() if not (self._cache / f"{key}.json").exists()]
         begun = time.monotonic()
-        explanations, texts = explain_adapters(
-            base,
-            {registration: each.folder for registration, each in wanted.items()},
-            space=space,
-            encoder=self._models.encoder,
-            probes=self._asking.asked,
-            settings=self._settings,
-            cache=self._cache,
-            progress=progress_of(leases),
-        )
+        loaded = {registration: base.adapter(each.folder) for registration, each in wanted.items()}
+        with tracing.part("probing", **{"xpert.pllms": len(loaded), "xpert.probes": len(self._asking.asked)}):
+            texts = answer_probes(
+                base,
+                loaded,
+                self._asking.asked,
+                settings=self._settings,
+                cache=self._cache,
+                progress=progress_of(leases),
+            )
+        with tracing.part("decomposition", **{"xpert.pllms": len(loaded)}):
+            explanations = explain_answers(base, loaded, texts, space=space, encoder=self._models.encoder)
         _count(base, [text for name in missing for text in texts[name]], time.monotonic() - begun)
         answers = self._keep_answers(keys)
         probes = put_probes(self._store, self._asking.asked)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from xpert.core.errors import ConflictError, XpertError
+from xpert.wire import JobState
+from xpert_services import tracing
 from xpert_services.jobs.state import COLLECTION, MOST_ATTEMPTS, JobRecord
 from xpert_services.metering import JOBS_ENDED
 from xpert_services.store import Record, Store
@@ -44,6 +46,11 @@ class Lease:
         What its record said when the lease was taken.
     lease_s
         Seconds until the lease runs out without a renewal.
+
+    Attributes
+    ----------
+    left
+        In which state this lease left the job, once it has ended.
     """
 
     def __init__(self, store: Store, name: str, job: JobRecord, *, lease_s: float) -> None:
@@ -52,6 +59,7 @@ class Lease:
         self._steps = (job.done, job.total)
         self.id, self.job = name, job
         self.is_lost = self.is_cancelled = self.is_returned = self.has_ended = False
+        self.left: JobState = "running"
 
     @property
     def is_stopped(self) -> bool:
@@ -121,9 +129,12 @@ class Lease:
     def _end(self, change: Callable[[JobRecord, float], JobRecord]) -> None:
         with self._lock:
             ended = self._write(lambda job, now: replace(change(job, now), lease="", deadline=0.0))
-            self.has_ended = True
+            self.has_ended, self.left = True, ended.state
         JOBS_ENDED.record(kind=ended.kind, state=ended.state)
         told = {"job": self.id, "kind": ended.kind, "state": ended.state, "attempt": ended.attempts, "error": ended.error}
+        if ended.trace:
+            # Its own: the trace that is under way is that of the first job of those that are done together.
+            told["trace_id"] = tracing.id_of(ended.trace)
         log.info("Job %s: %s", self.id, ended.state, extra={"told": told})
 
     def _write(self, change: Callable[[JobRecord, float], JobRecord]) -> JobRecord:

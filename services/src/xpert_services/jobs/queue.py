@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from xpert.core.errors import ConflictError, InputError, NotFoundError
 from xpert.wire import Job, JobKind, JobState, Page
+from xpert_services import tracing
 from xpert_services.jobs.leases import Lease
 from xpert_services.jobs.state import COLLECTION, ENDED, MOST_ATTEMPTS, JobRecord, JobRequest
 from xpert_services.listing import name_of
@@ -45,6 +46,7 @@ class Jobs:
             inputs=dict(request.inputs),
             group=request.group,
             total=request.total,
+            trace=tracing.carried(),
             created=now,
             updated=now,
         )

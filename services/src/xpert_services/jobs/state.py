@@ -64,6 +64,8 @@ class JobRecord:
         When it may be tried again.
     cancel
         Whether someone wants it to stop.
+    trace
+        Context of the trace in which it was asked for; empty where there was none.
     """
 
     kind: JobKind
@@ -81,6 +83,7 @@ class JobRecord:
     result: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     code: str | None = None
+    trace: str = ""
     created: float = 0.0
     updated: float = 0.0
 

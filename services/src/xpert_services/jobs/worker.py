@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from xpert.core.errors import ConflictError, XpertError
 from xpert_services.jobs.leases import Lease, Stopped, renewed
 from xpert_services.jobs.queue import Jobs
+from xpert_services.jobs.spans import traced
 from xpert_services.metering import JOB_SECONDS
 
 Handler = Callable[[Sequence[Lease]], None]
@@ -68,7 +69,7 @@ class Worker:
             _give_back(leases)
         elif leases:
             begun = time.monotonic()
-            with renewed(leases, lease_s=self._lease_s):
+            with renewed(leases, lease_s=self._lease_s), traced(leases):
                 self._work(leases)
             JOB_SECONDS.record(time.monotonic() - begun, kind=leases[0].job.kind)
         return bool(leases)

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from ray import serve
 
 from xpert.core.errors import UnavailableError
+from xpert_services import tracing
 from xpert_services.local import keeping_house, make_worker
 from xpert_services.serving import process
 from xpert_services.serving.args import SiteArgs
@@ -70,6 +71,7 @@ class Working:
         if worker:
             worker.stop()
             self._thread.join(END_S)
+            tracing.flush()
 
 
 class Explainer(Working):

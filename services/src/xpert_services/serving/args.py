@@ -47,9 +47,14 @@ class GatewayArgs(Replicas):
 
 
 class WorkerArgs(Replicas):
-    """A deployment that works on jobs: it grows by a replica for every ``jobs`` that are open."""
+    """A deployment that works on jobs.
+
+    It grows by a replica for every ``jobs`` that are open, when that has been so for ``grow_s``, and shrinks after ``shrink_s``.
+    """
 
     jobs: int = Field(default=16, ge=1)
+    grow_s: float = Field(default=30.0, ge=0)
+    shrink_s: float = Field(default=120.0, ge=0)
 
 
 class SiteArgs(_Args):

@@ -11,7 +11,7 @@ from ray.util import get_node_ip_address
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xpert_services import metering
+from xpert_services import metering, tracing
 from xpert_services.api import create_app
 from xpert_services.logs import configure
 from xpert_services.sampling import Sampler
@@ -23,11 +23,12 @@ ID = "x-request-id"
 
 
 def prepare(name: str) -> None:
-    """Log as JSON, count to Ray, and listen where the node listens."""
+    """Log as JSON, count to Ray, send traces if they are asked for, and listen where the node listens."""
     if get_node_ip_address() == LOOPBACK:
         _listen_on_loopback()
     configure("xpert_services", deployment=name)
     metering.send_to(RayMeter())
+    tracing.start(f"xpert-{name}")
 
 
 def build_gateway(args: SiteArgs) -> FastAPI:

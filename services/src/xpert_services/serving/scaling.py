@@ -24,7 +24,8 @@ def gateway_options(args: GatewayArgs) -> dict[str, Any]:
 
 def worker_options(args: WorkerArgs) -> dict[str, Any]:
     """Return a worker's options: it grows with the queue, which is in the store, so that Serve's own counts say nothing."""
-    return _options(args, {"policy": {"policy_function": f"{__name__}:by_queue"}, "downscale_delay_s": 120.0})
+    delays = {"upscale_delay_s": args.grow_s, "downscale_delay_s": args.shrink_s}
+    return _options(args, {"policy": {"policy_function": f"{__name__}:by_queue"}, **delays})
 
 
 def by_queue(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:

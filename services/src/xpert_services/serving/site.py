@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 import ray
 from ray import serve
 
+from xpert.core.errors import InputError
 from xpert.wire import TokenDraft
 from xpert_services.serving.application import app
 from xpert_services.serving.args import SiteArgs
@@ -36,7 +38,7 @@ class Start:
     host, port
         Of the API.
     certificate, key
-        Files for TLS.
+        Files for TLS; the key may be in the certificate's.
     """
 
     args: SiteArgs
@@ -60,7 +62,14 @@ class Start:
 
 
 def run(start: Start) -> None:
-    """Serve until SIGINT or SIGTERM comes; ends what was started here and nothing else."""
+    """Serve until SIGINT or SIGTERM comes; ends what was started here and nothing else.
+
+    Raises
+    ------
+    InputError
+        Certificate and key cannot be used.
+    """
+    _check_tls(start)
     with running(start.place):
         # Ray has set its own: they would end it before the deployments gave their jobs back.
         for number in SIGNALS:
@@ -79,13 +88,31 @@ def run(start: Start) -> None:
             serve.shutdown()
 
 
+def _check_tls(start: Start) -> None:
+    """Try certificate and key here: Serve would start and its proxy end, again and again."""
+    try:
+        if start.key and not start.certificate:
+            raise ValueError("a key without a certificate")
+        if start.certificate:
+            # A key that is locked shall fail, not ask.
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(start.certificate, start.key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"TLS with the certificate '{start.certificate}' and the key '{start.key}' fails: {error}. Give "
+            "PEM files of one pair, the key without a password."
+        ) from error
+
+
 def _deploy(start: Start) -> None:
     services = start.args.services()
     if not services.tokens.any():
         _keep_first_token(start.first_token, services.tokens.make(TokenDraft(name="first", scope="admin")).secret or "")
     http: dict[str, Any] = {"host": start.host, "port": start.port}
     if start.certificate:
-        http |= {"ssl_certfile": str(start.certificate), "ssl_keyfile": str(start.key)}
+        # Absolute, as what opens them has another current folder.
+        key = start.key or start.certificate
+        http |= {"ssl_certfile": str(start.certificate.absolute()), "ssl_keyfile": str(key.absolute())}
     serve.start(proxy_location="HeadOnly", http_options=http)
     serve.run(app(_with_what_is_there(start.args)), name=NAME, route_prefix="/")
 

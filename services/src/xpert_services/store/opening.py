@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from minio.credentials.providers import Provider
 
 from xpert.core.errors import InputError
+from xpert_services import tracing
 from xpert_services.store import layout
 from xpert_services.store.artifacts import Artifacts
 from xpert_services.store.folder import FolderObjects
@@ -17,6 +18,7 @@ from xpert_services.store.objects import ObjectStore
 from xpert_services.store.parts import Parts
 from xpert_services.store.records import Records
 from xpert_services.store.s3 import Endpoint, S3Objects
+from xpert_services.store.traced import TracedObjects
 
 # What a URL may say after "?" -> the field of Endpoint.
 OPTIONS = {"endpoint": "url", "region": "region", "addressing": "addressing", "ca": "ca"}
@@ -85,7 +87,7 @@ def open_store(url: str | Path, *, credentials: Provider | None = None, migrate:
     if migrate:
         layout.migrate(objects)
     layout.prepare(objects)
-    return Store(objects)
+    return Store(TracedObjects(objects) if tracing.is_on() else objects)
 
 
 def open_objects(url: str | Path, *, credentials: Provider | None = None) -> ObjectStore:
