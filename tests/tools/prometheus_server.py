@@ -40,12 +40,10 @@ class Prometheus:
 
 
 @contextmanager
-def running(folder: Path, *, port: int, scrapes: str) -> Iterator[Prometheus]:
-    """Start one that scrapes ``HOST:PORT`` every second, wait until it is ready, and stop it afterwards."""
-    settings = {
-        "global": {"scrape_interval": "1s"},
-        "scrape_configs": [{"job_name": "site", "static_configs": [{"targets": [scrapes]}]}],
-    }
+def running(folder: Path, *, port: int, scrapes: str | list[dict[str, Any]]) -> Iterator[Prometheus]:
+    """Start one that scrapes ``HOST:PORT``, or what is set, every second; wait until it is ready, and stop it afterwards."""
+    targets = [{"job_name": "site", "static_configs": [{"targets": [scrapes]}]}] if isinstance(scrapes, str) else scrapes
+    settings = {"global": {"scrape_interval": "1s"}, "scrape_configs": targets}
     (folder / "prometheus.yml").write_text(json.dumps(settings))  # JSON is YAML
     command = [str(TOOL.path()), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
     with (folder / "log").open("wb") as log:

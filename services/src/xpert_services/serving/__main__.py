@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = given.secrets.absolute()
     place = Place(
         token_file=folder / "ray-token",
+        settings=folder / "metrics",
         dashboard_port=given.dashboard_port,
         metrics_port=given.metrics_port,
         cpus=given.cpus,

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psutil
 from xpert.core.errors import ConflictError, UnavailableError, XpertError
 
 START_S, END_S, LOOK_S = 300.0, 90.0, 0.2
+PROGRAM = (sys.executable, "-m", "xpert_services.serving")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Running:
         return found if same else None
 
 
-def up(folder: Path, arguments: list[str]) -> dict[str, str]:
+def up(folder: Path, arguments: list[str], *, program: Sequence[str] = PROGRAM) -> dict[str, str]:
     """Start a site and wait until it answers.
 
     Parameters
@@ -44,6 +46,8 @@ def up(folder: Path, arguments: list[str]) -> dict[str, str]:
         For its tokens, its log, and the file that names its process.
     arguments
         Of ``python -m xpert_services.serving``.
+    program
+        What is started instead, with the same arguments.
 
     Returns
     -------
@@ -61,7 +65,7 @@ def up(folder: Path, arguments: list[str]) -> dict[str, str]:
     named, log = folder / "process.json", folder / "log"
     if Running.read(named):
         raise ConflictError(f"A site is up in '{folder}'. End it with ./taskw down.")
-    pid = _start([sys.executable, "-m", "xpert_services.serving", "--secrets", str(folder), *arguments], log)
+    pid = _start([*program, "--secrets", str(folder), *arguments], log)
     named.write_text(json.dumps(asdict(Running(pid, psutil.Process(pid).create_time()))))
     until = time.monotonic() + START_S
     while time.monotonic() < until:
@@ -112,6 +116,12 @@ def down(folder: Path) -> bool:
     return running is not None
 
 
+def show(addresses: Mapping[str, str]) -> None:
+    """Print where everything is."""
+    for name, value in addresses.items():
+        sys.stdout.write(f"{name.replace('_', ' '):26}{value}\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Start or end a site; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m xpert_services.serving.background", description="A site in the background.")
@@ -122,8 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.what == "up":
             store = given.store or os.environ.get("STORE") or str(given.folder / "store")
-            for name, value in up(given.folder, ["--store", store, *others]).items():
-                sys.stdout.write(f"{name.replace('_', ' '):22}{value}\n")
+            show(up(given.folder, ["--store", store, *others]))
         else:
             sys.stdout.write("The site was ended.\n" if down(given.folder) else "No site is up.\n")
     except XpertError as error:

@@ -26,11 +26,14 @@ class Place:
         Holds Ray's token, readable by its owner alone; made where there is none.
     dashboard_port, metrics_port
         On the loopback address.
+    settings
+        Folder for the configurations that Ray writes for Prometheus and Grafana.
     cpus
         How many the deployments may share; by default the machine's.
     """
 
     token_file: Path
+    settings: Path | None = None
     dashboard_port: int = 8265
     metrics_port: int = 8466
     cpus: int | None = None
@@ -73,6 +76,11 @@ def prepare(place: Place) -> None:
     # No cluster of several machines: without this, Ray replaces the loopback address by the machine's and listens on all.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ["RAY_COLOR_PREFIX"] = "0"
+    if place.settings:
+        # By default they lie among Ray's sockets, in a folder that has another name each time.
+        os.environ["RAY_METRICS_OUTPUT_ROOT"] = str(place.settings.absolute())
+    # A machine that does other things too needs more than the half minute that Ray gives its node.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 
 
 def make_private(path: Path, text: str) -> bool:

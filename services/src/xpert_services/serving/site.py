@@ -57,6 +57,9 @@ class Start:
             "dashboard": f"http://{LOOPBACK}:{self.place.dashboard_port}",
             "dashboard_token_file": str(self.place.token_file),
             "metrics": f"http://{LOOPBACK}:{self.place.metrics_port}/metrics",
+            **(
+                {"prometheus_settings": str(self.place.settings / "prometheus" / "prometheus.yml")} if self.place.settings else {}
+            ),
             **({"admin_token_file": str(self.first_token)} if self.first_token.exists() else {}),
         }
 
