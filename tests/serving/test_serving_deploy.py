@@ -24,7 +24,8 @@ from pathlib import Path
 from xpert_services.serving.cluster import Place, prepare, running
 token, dashboard, metrics = sys.argv[1:]
 # As many as the configuration asks for: Ray counts them, and does not look.
-place = Place(token_file=Path(token), dashboard_port=int(dashboard), metrics_port=int(metrics), cpus=8)
+ports = {"dashboard_port": int(dashboard), "metrics_port": int(metrics)}
+place = Place(token_file=Path(token), settings=Path(token).parent / "metrics", cpus=8, **ports)
 prepare(place)
 with running(place):
     print("up", flush=True)

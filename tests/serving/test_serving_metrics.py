@@ -14,13 +14,14 @@ import yaml
 from api_cases import Site as LocalSite
 from serving_cases import BASE, Site, free_port, scrape, wait_for
 
+import xpert_services
 from xpert_services.exposing import exposed
 from xpert_services.jobs import JobRequest, Lease, Worker
 from xpert_services.metering import METRICS
 from xpert_services.sampling import Sampler
 from xpert_services.store import open_store
 
-DASHBOARD = Path(__file__).parents[2] / "services" / "grafana" / "xpert.json"
+DASHBOARD = Path(xpert_services.__file__).parent / "grafana" / "xpert.json"
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 NAME = re.compile(r"(?<![\w$])(?:\$\{prefix\}|ray_)\w+")
 LABELS = re.compile(r"by \(([^)]*)\)|\{(\w+)(?:=|!=|=~|!~)")
@@ -109,3 +110,13 @@ def test_a_real_prometheus_answers_the_dashboard_about_ray(published: Site, tmp_
     # As Ray writes it for whoever starts one: all nodes, and whatever else exports numbers, by a file that Ray keeps.
     written = yaml.safe_load(Path(published.addresses["prometheus_settings"]).read_text())
     assert unanswered(tmp_path, written["scrape_configs"], "ray_", queries()) == []
+
+
+@pytest.mark.slow
+def test_a_grafana_of_rays_settings_has_our_dashboard_beside_rays(site: Site) -> None:
+    grafana = Path(site.addresses["grafana_settings"])
+    assert f"provisioning = {grafana.parent / 'provisioning'}" in grafana.read_text()
+    (provider,) = yaml.safe_load((grafana.parent / "provisioning" / "dashboards" / "default.yml").read_text())["providers"]
+    found = {path.name: path.read_bytes() for path in Path(provider["options"]["path"]).iterdir()}
+    assert found["xpert.json"] == DASHBOARD.read_bytes()
+    assert "serve_grafana_dashboard.json" in found

@@ -71,7 +71,13 @@ def measure(client: httpx2.Client) -> dict[str, float]:
 def main() -> None:
     """Start a Ray, measure, print."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(token_file=Path(folder) / "token", dashboard_port=free_port(), metrics_port=free_port(), cpus=2)
+        place = Place(
+            token_file=Path(folder) / "token",
+            settings=Path(folder) / "metrics",
+            dashboard_port=free_port(),
+            metrics_port=free_port(),
+            cpus=2,
+        )
         prepare(place)
         with running(place):
             from ray import serve

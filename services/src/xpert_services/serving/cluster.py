@@ -33,7 +33,7 @@ class Place:
     """
 
     token_file: Path
-    settings: Path | None = None
+    settings: Path
     dashboard_port: int = 8265
     metrics_port: int = 8466
     cpus: int | None = None
@@ -76,9 +76,8 @@ def prepare(place: Place) -> None:
     # No cluster of several machines: without this, Ray replaces the loopback address by the machine's and listens on all.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ["RAY_COLOR_PREFIX"] = "0"
-    if place.settings:
-        # By default they lie among Ray's sockets, in a folder that has another name each time.
-        os.environ["RAY_METRICS_OUTPUT_ROOT"] = str(place.settings.absolute())
+    # By default it is among Ray's sockets, in a folder that has another name each time.
+    os.environ["RAY_METRICS_OUTPUT_ROOT"] = str(place.settings.absolute())
     # A machine that does other things too needs more than the half minute that Ray gives its node.
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 

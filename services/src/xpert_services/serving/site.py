@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import ssl
 import sys
@@ -20,6 +21,7 @@ from xpert_services.serving.args import SiteArgs
 from xpert_services.serving.cluster import LOOPBACK, Place, make_private, running
 
 NAME = "xpert"
+DASHBOARD = Path(__file__).parents[1] / "grafana" / "xpert.json"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -57,9 +59,8 @@ class Start:
             "dashboard": f"http://{LOOPBACK}:{self.place.dashboard_port}",
             "dashboard_token_file": str(self.place.token_file),
             "metrics": f"http://{LOOPBACK}:{self.place.metrics_port}/metrics",
-            **(
-                {"prometheus_settings": str(self.place.settings / "prometheus" / "prometheus.yml")} if self.place.settings else {}
-            ),
+            "prometheus_settings": str(self.place.settings / "prometheus" / "prometheus.yml"),
+            "grafana_settings": str(self.place.settings / "grafana" / "grafana.ini"),
             **({"admin_token_file": str(self.first_token)} if self.first_token.exists() else {}),
         }
 
@@ -118,6 +119,10 @@ def _deploy(start: Start) -> None:
         http |= {"ssl_certfile": str(start.certificate.absolute()), "ssl_keyfile": str(key.absolute())}
     serve.start(proxy_location="HeadOnly", http_options=http)
     serve.run(app(_with_what_is_there(start.args)), name=NAME, route_prefix="/")
+    # Beside Ray's own, where a Grafana with the settings that Ray wrote looks for them. Ray clears the folder when it starts.
+    dashboards = start.place.settings / "grafana" / "dashboards"
+    dashboards.mkdir(parents=True, exist_ok=True)
+    shutil.copy(DASHBOARD, dashboards)
 
 
 def _keep_first_token(path: Path, secret: str) -> None:
