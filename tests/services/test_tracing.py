@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from httpx2 import URL
+from opentelemetry import baggage, context
 from server_cases import serving
 from tracing_cases import Receiver, Seen, receiving, under
 
 import xpert_starter
 from xpert.client import Client
+from xpert.client.exchange import Request
+from xpert.client.link import Link
 from xpert.core.errors import InputError
 from xpert_services import tracing
 from xpert_services.store.traced import area
@@ -60,6 +66,28 @@ def test_the_area_of_a_key_has_no_name_in_it() -> None:
     assert area("v1/blobs/ab/abc.def") == "blobs"
     assert area("layout.json") == "layout.json"
     assert area("") == ""
+
+
+def test_a_client_tells_the_trace_to_its_server_alone() -> None:
+    link, request = Link("https://here.test", "secret"), Request(method="GET", target="/v1/jobs")
+
+    def told(address: str) -> str | None:
+        return link.headers(request, URL(address)).get("traceparent")
+
+    with baggage_of(), under(TRACES["poetic"]):
+        assert told("https://here.test/v1/jobs") == tracing.carried() != ""
+        assert told("https://elsewhere.test/v1/jobs") is told("https://here.test/v1/uploads/x?signature=y") is None
+        assert "baggage" not in link.headers(request, URL("https://here.test/v1/jobs"))
+    assert told("https://here.test/v1/jobs") is None
+
+
+@contextmanager
+def baggage_of() -> Iterator[None]:
+    token = context.attach(baggage.set_baggage("user", "someone"))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def find(receiver: Receiver, name: str, span: str, n: int = 1) -> list[Seen]:

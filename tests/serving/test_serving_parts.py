@@ -64,6 +64,18 @@ def test_what_does_not_start_is_reported(tmp_path: Path) -> None:
     assert not (tmp_path / "process.json").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--certificate", "missing.pem"], ["--key", "alone.pem"], ["--certificate", "empty.pem"]])
+def test_certificates_are_tried_before_anything_starts(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    command = [sys.executable, "-W", "ignore", "-m", "xpert_services.serving", "--store", "store", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == InputError.exit_code
+    assert options[1] in done.stderr
+    assert "PEM files of one pair" in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
 def run_with_ray(code: str, *arguments: object) -> Any:
     """Run code in a process of its own: Ray changes its process, and warns about things of its own."""
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
