@@ -21,7 +21,8 @@ from xpert.client import Client
 from xpert.core.files import sha256_hex
 
 ROOT = Path(__file__).parents[2]
-CRDS = ROOT / "k8s" / "crds"
+K8S = ROOT / "k8s"
+CRDS = K8S / "crds"
 DIGEST = "sha256:" + "a" * 64
 PATIENCE = 90.0
 BUCKET = "adapters"
@@ -138,10 +139,10 @@ class Operator:
 
 
 @contextmanager
-def operating(plane: ControlPlane, url: str, token: Path, log: Path, *options: str, **environment: str) -> Iterator[Operator]:
+def operating(kubeconfig: Path, url: str, token: Path, log: Path, *options: str) -> Iterator[Operator]:
     """Run an operator; it ends well when asked to, unless it was killed."""
     command = [sys.executable, "-W", "ignore", "-m", "xpert_operator", "--server", url, "--token-file", str(token), *options]
-    env = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), **environment}
+    env = {**os.environ, "KUBECONFIG": str(kubeconfig)}
     with log.open("ab") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=env)
     found = Operator(process, log)

@@ -9,7 +9,7 @@ from pathlib import Path
 import control_plane
 import minio_server
 import pytest
-from cluster_cases import BUCKET, CRDS, Operator, Site, Space, operating, resource, until
+from cluster_cases import BUCKET, CRDS, K8S, Operator, Site, Space, operating, resource, until
 from control_plane import ControlPlane
 from minio import Minio
 from server_cases import serving
@@ -24,7 +24,7 @@ STYLES = ("concise", "poetic", "formal")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """The control plane, with the resources' definitions."""
     with control_plane.running(tmp_path_factory.mktemp("plane")) as found:
-        found.kubectl("apply", "--server-side", "-f", str(CRDS))
+        found.kubectl("apply", "--server-side", "-k", str(CRDS))
         found.kubectl("wait", "--for=condition=Established", "crd", "--all")
         # Established they are before the API server has made room for them.
         until(lambda: not found.kubectl("get", "bm,sspace,pllm", "-A", check=False).returncode, lambda: "no lists")
@@ -68,10 +68,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def operator(plane: ControlPlane, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """An operator that looks at all namespaces."""
+def account(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kubeconfig of the operator's own service account, which may do what k8s/operator/roles.yaml says."""
+    plane.kubectl("create", "namespace", "xpert")
+    for name in ("account", "roles"):
+        plane.kubectl("apply", "-f", str(K8S / "operator" / f"{name}.yaml"))
+    token = plane.kubectl("create", "token", "xpert-operator", "-n", "xpert", "--duration=4h").stdout.strip()
+    return plane.kubeconfig_of(token, tmp_path_factory.mktemp("account") / "kubeconfig")
+
+
+@pytest.fixture(scope="session")
+def operator(account: Path, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """An operator that looks at all namespaces, under its own account."""
     log = tmp_path_factory.mktemp("operator") / "log"
-    with operating(plane, site.url, site.token, log, "--drift-s", "5") as found:
+    with operating(account, site.url, site.token, log, "--drift-s", "5") as found:
         yield found
 
 

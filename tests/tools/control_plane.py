@@ -88,6 +88,14 @@ class ControlPlane:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr or done.stdout}")
         return done
 
+    def kubeconfig_of(self, token: str, path: Path) -> Path:
+        """Write a kubeconfig for whoever has this token."""
+        config = json.loads(self.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token}
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(config))
+        return path
+
     def start(self) -> None:
         """Start etcd, the API server and the controller manager, each after the one before it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
