@@ -9,13 +9,14 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+from documents import Block, blocks
 
 import xpert.client
 from xpert.client import AsyncClient, Client
 from xpert.client.fake.routes import ROUTES
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs" / "client.md").read_text()
+EXAMPLES = list(blocks(ROOT / "docs" / "client.md", "python"))
 # Where signed addresses lead is the server's own business: the fake has a store of its own for them.
 SIGNED = ("/v1/uploads/{digest}", "/v1/downloads/{digest}")
 
@@ -53,11 +54,15 @@ def test_the_fake_has_every_path_of_the_decision() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL))
-def test_the_document_s_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_document_says_what_its_examples_print() -> None:
+    assert sum(len(block.expected) for block in EXAMPLES) > 3
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda block: f"line {block.line}")
+def test_the_document_s_examples_run(example: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPERT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    assert len([line for line in code.splitlines() if line.strip() and not line.startswith("#")]) <= 10
+    assert len([line for line in example.code.splitlines() if line.strip() and not line.startswith("#")]) <= 10
     prelude = (
         "import atexit, contextlib\nfrom xpert.client.fake import FakeServer\nfrom xpert.client.fake.state import adapter_bytes\n"
         "from pathlib import Path\n"
@@ -67,8 +72,7 @@ def test_the_document_s_examples_run(code: str, tmp_path: Path, monkeypatch: pyt
         "for name, data in adapter_bytes('mine').items():\n    _ = Path('my-adapter', name).write_bytes(data)\n"
         "URL = stack.enter_context(fake.serve())\n"
     )
-    source = prelude + code.replace('"https://xpert.example.org"', "URL") + "\nstack.close()\n"
+    source = prelude + example.code.replace('"https://xpert.example.org"', "URL") + "\nstack.close()\n"
     done = subprocess.run([sys.executable, "-W", "error", "-c", source], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for expected in re.findall(r"#> (.*)", code):
-        assert expected in done.stdout
+    assert example.unprinted(done.stdout) == []

@@ -92,6 +92,33 @@ def test_a_token_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "name" in capsys.readouterr().err
 
 
+def test_tokens_are_listed_and_removed_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["--store", str(tmp_path / "s")]
+    tokens = Tokens(open_store(tmp_path / "s"))
+    made = {tokens.make(TokenDraft(name=name, scope="read", days=3)).id: name for name in ("a", "b")}
+    assert main([*at, "--list"]) == 0
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {token["id"]: token["name"] for token in listed} == made
+    assert all(token.keys() == {"id", "name", "scope", "created", "expires"} for token in listed)
+    gone = min(made)
+    assert main([*at, "--remove", gone]) == 0
+    assert main([*at, "--remove", gone]) == 6
+    assert main([*at, "--list"]) == 0
+    assert gone not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*at, "--list", "--name", "c"])
+
+
+def test_the_signing_key_is_renewed_by_command(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s")
+    query = Signer(store).sign("download", {"digest": "a"})
+    Signer(store).check("download", query)
+    assert main(["--store", str(tmp_path / "s"), "--renew-signing-key"]) == 0
+    with pytest.raises(AccessError):
+        Signer(store).check("download", query)
+    Signer(store).check("download", Signer(store).sign("download", {"digest": "a"}))
+
+
 def test_signed_addresses(store: Store) -> None:
     signer, other = Signer(store, lifetime_s=60), Signer(store)
     query = signer.sign("download", {"digest": "a", "size": "1"})

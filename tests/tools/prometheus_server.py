@@ -1,6 +1,7 @@
 """The Prometheus of the tests: a real one, built once from its Go module and started on a free port of the loopback.
 
-``python tests/tools/prometheus_server.py`` builds it where it is missing. Without service discovery for clouds, it is small.
+With it comes promtool, which checks and tests rules. ``python tests/tools/prometheus_server.py`` builds both where they are missing.
+Without service discovery for clouds, they are small.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from go_tool import GoTool
 
 TOOL = GoTool(
     "prometheus",
-    "github.com/prometheus/prometheus/cmd/prometheus",
+    "github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool",
     Path(__file__).parent / "prometheus-server",
     ("go", "build", "-trimpath", "-ldflags=-s -w", "-tags=remove_all_sd"),
 )
@@ -39,13 +40,21 @@ class Prometheus:
         return result
 
 
+def promtool(*arguments: str) -> str:
+    """Run promtool; returns what it says, and fails where it finds something wrong."""
+    done = subprocess.run([str(TOOL.path() / "promtool"), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(done.stdout + done.stderr)
+    return done.stdout
+
+
 @contextmanager
 def running(folder: Path, *, port: int, scrapes: str | list[dict[str, Any]]) -> Iterator[Prometheus]:
     """Start one that scrapes ``HOST:PORT``, or what is set, every second; wait until it is ready, and stop it afterwards."""
     targets = [{"job_name": "site", "static_configs": [{"targets": [scrapes]}]}] if isinstance(scrapes, str) else scrapes
     settings = {"global": {"scrape_interval": "1s"}, "scrape_configs": targets}
     (folder / "prometheus.yml").write_text(json.dumps(settings))  # JSON is YAML
-    command = [str(TOOL.path()), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    command = [str(TOOL.path() / "prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=subprocess.STDOUT)
     try:

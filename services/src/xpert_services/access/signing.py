@@ -48,6 +48,12 @@ class Signer:
         if not fits or not signed.get("expires", "").isdigit() or int(signed["expires"]) < time.time():
             raise AccessError("This address was changed or has run out. Ask for a new one.")
 
+    def renew_key(self) -> None:
+        """Make another key: addresses signed before stop working. Servers that run take it with their next start."""
+        key = {"key": secrets.token_hex(32)}
+        self._store.records.update(COLLECTION, NAME, lambda _: Draft(key))
+        self._key = b""
+
     def _signature(self, action: str, query: Mapping[str, str]) -> str:
         # Lengths in front: no two different sets of values are written the same.
         parts = [action, *(part for name in sorted(query) for part in (name, query[name]))]

@@ -10,6 +10,7 @@ The layout and the protocols are in docs/adr/0005-store.md.
 
 from xpert_services.store.artifacts import Artifacts
 from xpert_services.store.cards import Artifact
+from xpert_services.store.copying import Copied
 from xpert_services.store.folder import FolderObjects
 from xpert_services.store.garbage import Collected, Retention
 from xpert_services.store.objects import ObjectStore
@@ -21,6 +22,7 @@ __all__ = [
     "Artifact",
     "Artifacts",
     "Collected",
+    "Copied",
     "Draft",
     "Endpoint",
     "FolderObjects",

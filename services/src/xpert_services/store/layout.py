@@ -33,7 +33,8 @@ def prepare(objects: ObjectStore) -> None:
     version = read_version(objects)
     if version == 0:
         raise MismatchError(
-            f"The store {objects!r} has layout 0, expected {VERSION}. Stop what writes to it and open it once with migrate=True."
+            f"The store {objects!r} has layout 0, expected {VERSION}. Stop what writes to it, then run "
+            "python -m xpert_services.store migrate (or open it once with migrate=True)."
         )
     if version is None:
         _mark(objects)

@@ -12,6 +12,7 @@ from xpert.core.errors import InputError
 from xpert_services import tracing
 from xpert_services.store import layout
 from xpert_services.store.artifacts import Artifacts
+from xpert_services.store.copying import Copied, Copier
 from xpert_services.store.folder import FolderObjects
 from xpert_services.store.garbage import Collected, GarbageCollector, Retention
 from xpert_services.store.objects import ObjectStore
@@ -56,6 +57,10 @@ class Store:
         collector = GarbageCollector(self.objects, self.records, retention=retention or Retention())
         collected = collector.run()
         return replace(collected, n_orphans=collected.n_orphans + collector.clear_stale())
+
+    def copy_to(self, target: Store) -> Copied:
+        """Bring all records, and the artifacts that they refer to, to another store; see `Copier`."""
+        return Copier(self.objects, target.objects).run()
 
 
 def open_store(url: str | Path, *, credentials: Provider | None = None, migrate: bool = False) -> Store:

@@ -193,6 +193,16 @@ class Records:
         """Return the digests that the record at ``key`` refers to."""
         return self._read(key).referred
 
+    def references_in(self, key: str, data: bytes) -> frozenset[str]:
+        """Return the digests that a record refers to which says ``data`` at ``key``.
+
+        Raises
+        ------
+        FileFormatError
+            It was cut or edited, or a newer program wrote it.
+        """
+        return self._parse(key, Content(data, LOST)).referred
+
     def _unchanged(self, record: Record) -> _Stored:
         stored = self._read(record_key(record.collection, record.name))
         if stored.etag != record.etag:
