@@ -27,7 +27,7 @@ function options(bars: readonly Bar[], width: number): Plot.PlotOptions {
   const ends = bars.flatMap((b) => [b.lower, b.upper, b.other ?? 0]);
   return {
     height: bars.length * ROW + 54,
-    marginLeft: narrow ? 104 : 128,
+    marginLeft: narrow ? 112 : 128,
     marginRight: 48,
     marginTop: 26,
     marginBottom: 28,
