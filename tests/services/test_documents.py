@@ -74,7 +74,10 @@ def test_the_operating_guide_is_a_session_that_runs(tmp_path: Path) -> None:
     there = serving(tmp_path, "--store", str(tmp_path / "restored"))
     with there as (url, said), client_of(url, token) as client:
         assert said == []
-        assert client.get(f"/v1/catalogues/{BASE}", headers={"accept": "application/json"}).json()["pllms"] == ["concise", "poetic"]
+        assert client.get(f"/v1/catalogues/{BASE}", headers={"accept": "application/json"}).json()["pllms"] == [
+            "concise",
+            "poetic",
+        ]
 
 
 def test_every_command_of_the_documents_is_understood() -> None:
@@ -200,4 +203,6 @@ def test_links_lead_somewhere() -> None:
             assert found.exists(), f"{path.name}: {target}"
             if anchor:
                 headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
-                assert anchor in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}, f"{path.name}: {anchor}"
+                assert anchor in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}, (
+                    f"{path.name}: {anchor}"
+                )

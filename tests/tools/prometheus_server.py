@@ -1,7 +1,7 @@
 """The Prometheus of the tests: a real one, built once from its Go module and started on a free port of the loopback.
 
-With it comes promtool, which checks and tests rules. ``python tests/tools/prometheus_server.py`` builds both where they are missing.
-Without service discovery for clouds, they are small.
+With it comes promtool, which checks and tests rules. ``python tests/tools/prometheus_server.py`` builds both where they are
+missing. Without service discovery for clouds, they are small.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ def running(folder: Path, *, port: int, scrapes: str | list[dict[str, Any]]) -> 
     targets = [{"job_name": "site", "static_configs": [{"targets": [scrapes]}]}] if isinstance(scrapes, str) else scrapes
     settings = {"global": {"scrape_interval": "1s"}, "scrape_configs": targets}
     (folder / "prometheus.yml").write_text(json.dumps(settings))  # JSON is YAML
-    command = [str(TOOL.path() / "prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    command = [
+        str(TOOL.path() / "prometheus"),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+    ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=subprocess.STDOUT)
     try:
