@@ -51,6 +51,51 @@ class TestCatalogue:
         assert len(second.candidates.names) == 2
         assert not first.path.exists()
 
+    def test_only_what_has_changed_comes(self, fake: FakeServer, connect: Connect, tmp_path: Path) -> None:
+        for name in ("poetic", "concise", "formal"):
+            fake.add("starter", name)
+        client = connect()
+        first = client.catalogue("starter")
+        client.delete("starter", "formal")
+        fake.add("starter", "humorous")
+        second = client.catalogue("starter")
+        asked = [seen for seen in fake.seen if seen.path == "/v1/catalogues/starter" and seen.params]
+        assert [seen.param("since") for seen in asked] == [first.version]
+        assert second.candidates.names == ("concise", "humorous", "poetic")
+        whole = connect(cache=Cache(tmp_path / "other")).catalogue("starter")
+        assert (second.version, second.path.read_bytes()) == (whole.version, whole.path.read_bytes())
+
+    @pytest.mark.parametrize("wrong", ["damaged", "of another copy"])
+    def test_where_a_delta_does_not_lead_there_the_whole_is_fetched(self, fake: FakeServer, connect: Connect, wrong: str) -> None:
+        fake.add("starter", "poetic")
+        client = connect()
+        first = client.catalogue("starter")
+        if wrong == "damaged":
+            fake.faults.append(Fault(path="/v1/catalogues/", damage=True))
+        else:
+            other = FakeServer()
+            other.add("starter", "sarcastic")
+            first.path.write_bytes(other.state.catalogue("starter")[1])  # whole, but not what its version says
+        fake.add("starter", "concise")
+        assert client.catalogue("starter").candidates.names == ("concise", "poetic")
+        assert [bool(seen.params) for seen in fake.seen if seen.headers.get("accept", "").startswith("application/vnd")] == [
+            False,
+            True,
+            False,
+        ]
+
+    def test_each_style_space_has_its_own(self, fake: FakeServer, connect: Connect) -> None:
+        fake.add("starter", "poetic")
+        client, space = connect(), fake.state.style.digest
+        named = client.catalogue("starter", space=space)
+        assert fake.seen[-1].param("space") == space
+        assert client.catalogue("starter").path == named.path
+        assert client.catalogue_info("starter", space=space).space == space
+        with pytest.raises(NotFoundError, match="style space"):
+            client.catalogue("starter", space="0" * 64)
+        with pytest.raises(InputError, match="No name"):
+            client.catalogue("starter", space="../other")
+
     def test_it_is_there_while_the_server_is_not(self, fake: FakeServer, connect: Connect, url: str) -> None:
         fake.add("starter", "poetic")
         client = connect()
@@ -74,7 +119,7 @@ class TestCatalogue:
         path.write_bytes(path.read_bytes()[:-1] + b"\xff")
         assert load_compact(client.catalogue("starter").path)
         fake.add("starter", "concise")
-        fake.faults.append(Fault(path="/v1/catalogues/", damage=True))
+        fake.faults += [Fault(path="/v1/catalogues/", damage=True)] * 2  # what has changed, then the whole
         with pytest.raises(FileFormatError):
             client.catalogue("starter")
         assert connect(offline=True).catalogue("starter").candidates.names == ("poetic",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,11 @@ import typer
 from xpert.cli.output import Output
 from xpert.cli.remote import open_client
 from xpert.core.catalogue import Candidates, Catalogue, load_compact
-from xpert.core.encoder import Encoder, JointEncoder
+from xpert.core.encoder import Encoder, JointEncoder, Vectors
 from xpert.core.errors import InputError, NotFoundError
 from xpert.core.files import cache_folder
 from xpert.core.runtime import find_runtime
-from xpert.core.space import StyleSpace
+from xpert.core.space import Matrix, StyleSpace
 
 SpaceOption = Annotated[Path | None, typer.Option("--space", help="Style space; by default the one that comes with xpert.")]
 EngineOption = Annotated[str, typer.Option("--engine", help="What runs the encoder: torch, or a device runtime (executorch).")]
@@ -40,8 +41,40 @@ def open_encoder(engine: str, name: str | None = None) -> Encoder:
     return JointEncoder(find_runtime(engine).sentence_encoder(cache=cache_folder() / engine))
 
 
-def open_candidates(source: str, output: Output) -> Candidates:
+class RememberingEncoder:
+    """An encoder that is asked for the same texts twice and computes them once.
+
+    Parameters
+    ----------
+    encoder
+        What computes them.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.name, self.dim, self.n_sentence = encoder.name, encoder.dim, encoder.n_sentence
+        self._known: dict[tuple[str, ...], Vectors] = {}
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return raw vectors of ``texts``, shape (n_texts, dim)."""
+        key = tuple(texts)
+        if key not in self._known:
+            self._known[key] = self._encoder.encode(texts)
+        return self._known[key]
+
+
+def open_candidates(source: str, output: Output, *, mine: Callable[[], Matrix] | None = None) -> Candidates:
     """Load a catalogue: readable or compact by the ending of its name, or a server's by its address.
+
+    Parameters
+    ----------
+    source
+        A file, or an address.
+    output
+        Where warnings go.
+    mine
+        Gives the coefficients of the user's texts where a part of the catalogue is enough; a server's then is fetched whole only
+        where it is small.
 
     Raises
     ------
@@ -53,7 +86,7 @@ def open_candidates(source: str, output: Output) -> Candidates:
         if not mark:
             raise InputError(f"'{source}' is no catalogue's address. Write SERVER/v1/catalogues/BASE.")
         with open_client(server, output) as client:
-            return client.catalogue(base).candidates
+            return (client.catalogue_for(base, mine()) if mine else client.catalogue(base)).candidates
     path = Path(source)
     return load_compact(path) if path.suffix == ".safetensors" else Catalogue.load(path).candidates
 

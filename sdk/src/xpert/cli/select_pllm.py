@@ -12,11 +12,20 @@ from rich.markup import escape
 
 from xpert.cli.explain import spelled
 from xpert.cli.output import JsonOption, Output, table
-from xpert.cli.parts import EncoderOption, EngineOption, SpaceOption, open_candidates, open_encoder, open_space
+from xpert.cli.parts import (
+    EncoderOption,
+    EngineOption,
+    RememberingEncoder,
+    SpaceOption,
+    open_candidates,
+    open_encoder,
+    open_space,
+)
 from xpert.core.catalogue import Candidates
 from xpert.core.errors import InputError, MismatchError
 from xpert.core.files import cache_folder
 from xpert.core.selection import Selection, choose
+from xpert.core.space import Matrix
 from xpert.core.texts import PersonalText, read_texts, warn_about
 
 
@@ -38,12 +47,18 @@ def select(
     found = read_texts(texts)
     for warning in warn_about(found):
         output.warn(warning)
-    candidates = open_candidates(catalogue, output)
+    where, reader = open_space(space), RememberingEncoder(open_encoder(engine, encoder))
+    where.check_encoder(reader)
+
+    def mine() -> Matrix:
+        return where.coefficients(reader.encode([text.text for text in found]))
+
+    candidates = open_candidates(catalogue, output, mine=mine)
     selection = choose(
         found,
         candidates,
-        space=open_space(space),
-        encoder=open_encoder(engine, encoder),
+        space=where,
+        encoder=reader,
         base_answers=_base_answers(base, found, candidates) if base else None,
     )
     output.show({**asdict(selection), "choice": selection.choice}, *views(selection))

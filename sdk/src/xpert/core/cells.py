@@ -14,7 +14,7 @@ from xpert.core.errors import FileFormatError, InputError, MismatchError
 from xpert.core.files import Tensors
 from xpert.core.posterior import shrunk
 from xpert.core.sealed import check_rows, read_sealed, read_shared, seal, shared_arrays
-from xpert.core.space import Matrix, StyleSpace
+from xpert.core.space import Matrix
 
 INDEX_FORMAT, CELL_FORMAT = "xpert-catalogue-cells", "xpert-catalogue-cell"
 FORMAT_VERSION = 1
@@ -80,20 +80,6 @@ class CellIndex:
             return cls(n_pllms=n_pllms, centres=centres, crowd=crowd, **shared)
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"'{path}' is no usable index of cells: {error}. Fetch it again.") from error
-
-    def check_space(self, space: StyleSpace) -> None:
-        """Refuse a space that this catalogue was not made in.
-
-        Raises
-        ------
-        MismatchError
-            The digests differ.
-        """
-        if space.digest != self.space_digest:
-            raise MismatchError(
-                f"The cells were made in the style space {self.space_digest[:12]}, found '{space.name}' with digest "
-                f"{space.digest[:12]}. Use the catalogue's space."
-            )
 
     def nearest(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
         """Find the cell of each row of coefficients, differences to the base, shape (n, n_axes).
