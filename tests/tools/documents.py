@@ -66,7 +66,7 @@ def run_in_order(found: list[Block], *, folder: Path, replaced: Mapping[str, str
         for old, new in replaced.items():
             code = code.replace(old, new)
         script.append(code if block.language == "bash" else f"python - <<'END_OF_BLOCK'\n{code}END_OF_BLOCK")
-        script.append(f'echo "{MARK} {block.line}"')
+        script.append(f"printf '\\n{MARK} {block.line}\\n'")
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

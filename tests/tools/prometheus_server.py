@@ -1,6 +1,6 @@
 """The Prometheus of the tests: a real one, built once from its Go module and started on a free port of the loopback.
 
-With it comes promtool, which checks and tests rules. ``python tests/tools/prometheus_server.py`` builds both where they are
+With it comes promtool, which checks and tests rules. ``python tests/tools/prometheus_server.py`` builds them where they are
 missing. Without service discovery for clouds, they are small.
 """
 

@@ -78,10 +78,11 @@ class Copier:
             except (FileFormatError, NotFoundError) as error:
                 problems.append(f"'{key}': {error}")
         if problems:
+            shown = " ".join(problems[:MOST_SHOWN])
             more = f" And {len(problems) - MOST_SHOWN} more." if len(problems) > MOST_SHOWN else ""
             raise FileFormatError(
-                f"{len(problems)} of {n_records} records were not copied, the others were: {' '.join(problems[:MOST_SHOWN])}"
-                f"{more} Repair them in the source, then copy again."
+                f"{len(problems)} of {n_records} records were not copied, the others were: {shown}{more} "
+                "Repair them in the source, then copy again."
             )
         return Copied(n_records, n_changed, self._n_artifacts, self._n_bytes)
 
