@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,8 +21,9 @@ from pydantic import BaseModel
 from xpert.core.errors import NotFoundError
 from xpert_operator.mirror import Body, Key
 from xpert_operator.reconcile.views import Event
-from xpert_operator.resources import GROUP, KINDS, VERSION
+from xpert_operator.resources import BASE_MODEL, GROUP, KINDS, VERSION
 
+PAGE = 500
 FINALIZER = f"{GROUP}/server"
 MANAGER = "xpert-operator"
 RESOURCES: dict[str, Any] = {
@@ -43,6 +45,14 @@ class Cluster:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+
+    async def listing(self, kind: str, namespace: str | None, take: Callable[[Body], None]) -> int:
+        """List the resources of a kind, by pages, of all namespaces where none is named; returns the listing's version."""
+        place: dict[str, Any] = {} if kind == BASE_MODEL.name else {"namespace": namespace or "*"}
+        found = self._client.list(RESOURCES[kind], chunk_size=PAGE, **place)
+        async for item in found:
+            take({**item.to_dict(), "kind": kind})
+        return int(found.resourceVersion)
 
     async def write_status(self, key: Key, status: BaseModel) -> Body:
         """Replace a resource's status and return the resource."""

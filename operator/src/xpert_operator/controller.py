@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx2
 from lightkube.core.exceptions import ApiError
 from pydantic import BaseModel
 
@@ -14,7 +15,7 @@ from xpert.core.errors import XpertError
 from xpert_operator import acting, metrics, observing
 from xpert_operator.cluster import Cluster
 from xpert_operator.mirror import Body, Key, Mirror
-from xpert_operator.reconcile.views import LATER, Plan, Problem
+from xpert_operator.reconcile.views import LATER, AddFinalizer, Plan, Problem
 from xpert_operator.server import Server
 from xpert_operator.workqueue import Verdict
 
@@ -43,30 +44,35 @@ class Controller:
     def __init__(self, cluster: Cluster, server: Server, mirror: Mirror, *, clock: Callable[[], datetime] = now) -> None:
         self._cluster, self._server, self._mirror, self._clock = cluster, server, mirror, clock
 
-    async def look(self, key: Key, retries: bool) -> Verdict:
-        """Look at one resource; whatever goes wrong concerns that one."""
+    async def look(self, key: Key, retries: bool) -> Verdict | None:
+        """Look at one resource; None where there is none. Whatever goes wrong concerns that one."""
         with metrics.LOOKS.labels(kind=key.kind).time():
             try:
                 verdict = await self._look(key, retries=retries)
             except ApiError as error:
-                gone = error.status.code in {404, 409}  # changed or gone meanwhile: the watch brings what it is now
-                if not gone:
+                changed = error.status.code in {404, 409}  # or gone: the watch brings what it is now
+                if not changed:
                     log.warning("%s: %s", key, error)
-                verdict = Verdict(1.0 if gone else LATER, is_failure=True)
+                verdict = Verdict(1.0 if changed else LATER, is_failure=True)
+            except httpx2.TransportError as error:
+                log.warning("%s: the API server does not answer: %s", key, error or type(error).__name__)
+                verdict = Verdict(LATER, is_failure=True)
             except Exception:
                 log.exception("%s could not be looked at", key)
                 verdict = Verdict(LATER, is_failure=True)
-        metrics.RESULTS.labels(kind=key.kind, result="failed" if verdict.is_failure else "done").inc()
+        metrics.RESULTS.labels(kind=key.kind, result="failed" if verdict and verdict.is_failure else "done").inc()
         return verdict
 
-    async def _look(self, key: Key, *, retries: bool) -> Verdict:
+    async def _look(self, key: Key, *, retries: bool) -> Verdict | None:
         for _ in range(STEPS):
             body = self._mirror.get(key)
             if body is None:
-                return Verdict()
+                return None
             seen = await observing.observe(key, body, self._mirror, self._cluster, self._server, self._clock())
             plan = observing.decide(seen, retries=retries)
-            await self._write(key, body, plan)
+            # What a new resource waits for is written together with the step after its finalizer.
+            if not isinstance(plan.action, AddFinalizer):
+                await self._write(key, body, plan)
             if plan.action is None:
                 return Verdict(plan.again, is_failure=plan.is_failure)
             try:

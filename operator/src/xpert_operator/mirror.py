@@ -10,6 +10,9 @@ from typing import Any
 from xpert_operator.resources import BASE_MODEL, PLLM, STYLE_SPACE
 
 Body = Mapping[str, Any]
+SECRET, CONFIG_MAP = "Secret", "ConfigMap"
+KEPT = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "finalizers")
+"""Of the metadata; annotations and managed fields are several times as large as the rest, and nobody here asks for them."""
 
 
 @dataclass(frozen=True, order=True)
@@ -62,7 +65,15 @@ class Mirror:
         key, held = key_of(body), self._bodies.get(key_of(body))
         if held is not None and _version(held) >= _version(body):
             return
-        self._bodies[key] = {name: body[name] for name in ("kind", "metadata", "spec", "status") if name in body}
+        meta = body["metadata"]
+        if meta.get("deletionTimestamp") and not meta.get("finalizers"):
+            self.drop(body)  # the answer to its last write may come after the watch told that it is gone
+            return
+        self._bodies[key] = {
+            "kind": body["kind"],
+            "metadata": {name: meta[name] for name in KEPT if name in meta},
+            **{name: body[name] for name in ("spec", "status") if name in body},
+        }
         self._refer(key, references(held), references(body))
         if held is None or _asked(held) != _asked(body):
             self._changed(key)
@@ -75,6 +86,17 @@ class Mirror:
         held = self._bodies.pop(key, None)
         self._refer(key, references(held), ())
         self._tell(key, references(held))
+
+    def settle(self, kind: str, listed: Iterable[Key], version: int) -> None:
+        """Drop what a listing of that version did not have: a watch that was cut does not tell what was deleted meanwhile."""
+        kept = set(listed)
+        for key, body in list(self._bodies.items()):
+            if key.kind == kind and key not in kept and _version(body) <= version:
+                self.drop(body)
+
+    def touch(self, key: Key) -> None:
+        """Have everyone look again who refers to something that is not held here: a Secret or a ConfigMap."""
+        self._tell(key, ())
 
     def _refer(self, key: Key, before: Iterable[Key], now: Iterable[Key]) -> None:
         for target in set(before) - set(now):
@@ -98,10 +120,14 @@ def references(body: Body | None) -> tuple[Key, ...]:
     if body is None or body["kind"] == BASE_MODEL.name:
         return ()
     spec, namespace = body.get("spec") or {}, body["metadata"].get("namespace") or ""
+    secret = (spec.get("adapter") or {}).get("secretRef")
+    texts = (spec.get("exemplars") or {}).get("configMap")
     found = [Key(BASE_MODEL.name, "", spec["baseModel"]["name"])]
     if space := spec.get("styleSpace"):
         found.append(Key(STYLE_SPACE.name, namespace, space["name"]))
     found += [Key(PLLM.name, namespace, source["name"]) for source in (spec.get("merge") or {}).get("sources", [])]
+    found += [Key(SECRET, namespace, secret["name"])] if secret else []
+    found += [Key(CONFIG_MAP, namespace, texts["name"])] if texts else []
     return tuple(found)
 
 

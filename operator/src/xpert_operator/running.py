@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 
 import httpx2
 import kopf
@@ -20,7 +20,8 @@ from xpert_operator import metrics
 from xpert_operator.cluster import MANAGER, Cluster
 from xpert_operator.controller import Controller
 from xpert_operator.leading import Leader, LostError
-from xpert_operator.mirror import Key, Mirror, key_of
+from xpert_operator.listing import keep_in_sync, sync
+from xpert_operator.mirror import Key, Mirror
 from xpert_operator.server import Server
 from xpert_operator.settings import Settings
 from xpert_operator.watching import registry
@@ -58,14 +59,26 @@ async def run(settings: Settings) -> None:
     cluster_client = ClusterClient(KubeConfig.from_env(), field_manager=MANAGER, timeout=httpx2.Timeout(20.0))
     async with _server_client(settings) as client:
         server = Server(client, asyncio.Semaphore(settings.downloads), settings.most_mib << 20)
-        controller = Controller(Cluster(cluster_client), server, mirror)
+        cluster = Cluster(cluster_client)
+        controller = Controller(cluster, server, mirror)
         queue = Queue(controller.look, settings.drift_s)
         metrics.HELD.set_function(lambda: len(mirror))
         metrics.WAITING.set_function(lambda: len(queue))
         if settings.metrics_port:
             start_http_server(settings.metrics_port)
-        watch = asyncio.create_task(_watch(settings, mirror, queue, stop))
-        work = asyncio.create_task(_work(settings, cluster_client, changed, mirror, queue))
+        watch = asyncio.create_task(_watch(settings, mirror, stop))
+
+        async def take_up() -> None:
+            """Look at everything that is there, and from now on at what changes."""
+            await sync(mirror, cluster, settings.namespaces)
+            changed.queue = queue
+            for key in mirror:
+                queue.add(key)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(queue.run(settings.workers))
+                group.create_task(keep_in_sync(mirror, cluster, settings.namespaces, settings.drift_s))
+
+        work = asyncio.create_task(_lead(settings, cluster_client, take_up) if settings.lease else take_up())
         try:
             done, _ = await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -77,10 +90,10 @@ async def run(settings: Settings) -> None:
             await cluster_client.close()
 
 
-async def _watch(settings: Settings, mirror: Mirror, queue: Queue, stop: asyncio.Event) -> None:
+async def _watch(settings: Settings, mirror: Mirror, stop: asyncio.Event) -> None:
     health = f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None
     await kopf.operator(
-        registry=registry(mirror, lambda body: queue.forget(key_of(body))),
+        registry=registry(mirror),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
@@ -89,9 +102,8 @@ async def _watch(settings: Settings, mirror: Mirror, queue: Queue, stop: asyncio
     )
 
 
-async def _work(settings: Settings, client: ClusterClient, changed: Early, mirror: Mirror, queue: Queue) -> None:
-    if not settings.lease:
-        await _take_up(changed, mirror, queue, settings.workers)
+async def _lead(settings: Settings, client: ClusterClient, take_up: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Work while this replica holds the lease."""
     leader = Leader(
         client,
         name=settings.lease,
@@ -101,7 +113,7 @@ async def _work(settings: Settings, client: ClusterClient, changed: Early, mirro
     )
     await leader.acquire()
     keep = asyncio.create_task(leader.keep())
-    work = asyncio.create_task(_take_up(changed, mirror, queue, settings.workers))
+    work = asyncio.create_task(take_up())
     try:
         done, _ = await asyncio.wait({keep, work}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -113,14 +125,6 @@ async def _work(settings: Settings, client: ClusterClient, changed: Early, mirro
         if not (keep.done() and not keep.cancelled() and isinstance(keep.exception(), LostError)):
             with contextlib.suppress(Exception):
                 await leader.release()
-
-
-async def _take_up(changed: Early, mirror: Mirror, queue: Queue, workers: int) -> None:
-    """Look at everything that is there, and from now on at what changes."""
-    changed.queue = queue
-    for key in mirror:
-        queue.add(key)
-    await queue.run(workers)
 
 
 @contextlib.asynccontextmanager

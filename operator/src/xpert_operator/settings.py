@@ -21,7 +21,7 @@ class Settings:
     server
         Address of the XPerT server, as this operator reaches it.
     token_file
-        File with a token that may publish; read anew with every request's client, so that it may be rotated.
+        File with a token that may publish; read when the operator starts.
     ca
         File with the authority of the server's certificate; without, the system's are taken.
     namespaces

@@ -39,12 +39,12 @@ class Queue:
     Attributes
     ----------
     look
-        Looks at one resource; ``retries`` says that a pause after a failure, or the drift timer, is over.
+        Looks at one resource; ``retries`` says that a pause after a failure, or the drift timer, is over. None: it is gone.
     drift_s
         Seconds after which everything is looked at again, give or take a fifth.
     """
 
-    look: Callable[[Key, bool], Awaitable[Verdict]]
+    look: Callable[[Key, bool], Awaitable[Verdict | None]]
     drift_s: float
     _due: list[tuple[float, int, Key, bool]] = field(default_factory=list)
     _wanted: dict[Key, tuple[float, int]] = field(default_factory=dict)
@@ -71,11 +71,6 @@ class Queue:
         heapq.heappush(self._due, (at, number, key, retries))
         self._changed.set()
 
-    def forget(self, key: Key) -> None:
-        """Have a resource not looked at any more."""
-        self._wanted.pop(key, None)
-        self._failures.pop(key, None)
-
     async def run(self, workers: int) -> None:
         """Look at what is due, for ever."""
         async with asyncio.TaskGroup() as group:
@@ -90,7 +85,17 @@ class Queue:
                 verdict = await self.look(key, retries)
             finally:
                 self._busy.discard(key)
-            self._schedule(key, verdict)
+            if verdict is None:
+                self._forget(key)
+            else:
+                self._schedule(key, verdict)
+
+    def _forget(self, key: Key) -> None:
+        """Have a resource not looked at any more, unless it came back meanwhile."""
+        self._failures.pop(key, None)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
 
     def _schedule(self, key: Key, verdict: Verdict) -> None:
         if verdict.is_failure:
@@ -121,5 +126,7 @@ class Queue:
                 return key, retries
             self._changed.clear()
             wait = self._due[0][0] - now if self._due else None
+            # Not wait_for: before Python 3.12 it swallows being cancelled while the event comes, and the process never ends.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()

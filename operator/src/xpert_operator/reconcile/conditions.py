@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from xpert_operator.reconcile.views import SOON
 from xpert_operator.resources import Condition
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+SHARE, LONGEST = 0.2, 60.0
+
+
+def pause(condition: Condition, now: datetime) -> float:
+    """Return the seconds after which to ask for a job again: a share of the time that it takes already.
+
+    So a short one is noticed soon, and ten thousand long ones are not asked for every other second.
+    """
+    waited = (now - condition.last_transition_time).total_seconds()
+    return min(max(SOON, waited * SHARE), LONGEST)
 
 
 class Conditions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpert.wire import ExplanationBody, Job, Pllm
-from xpert_operator.reconcile.conditions import Conditions
+from xpert_operator.reconcile.conditions import Conditions, pause
 from xpert_operator.reconcile.pllm_deletion import PllmPlan, delete_pllm
 from xpert_operator.reconcile.pllm_refusals import refusal
 from xpert_operator.reconcile.pllm_seen import PllmObserved, differs, plain
@@ -132,16 +132,16 @@ class _Decision:
 
     def _work(self, type_: str, job: Job | None, action: Action, reason: str, message: str) -> None:
         """Take a step towards a condition: wait for the job that works on it, or take the action; or say why it failed."""
-        failure = self._seen.failure
+        seen, failure = self._seen, self._seen.failure
         if failure:
             self._failed(type_, REASONS.get(failure.code, "Failed"), failure)
-        elif job is not None and job.state == "failed" and not self._seen.retries:
+        elif job is not None and job.state == "failed" and not seen.retries:
             told = f"The server's job {job.id[:12]} failed: {job.error or 'it does not say why'}"
             self._failed(type_, "JobFailed", Problem(code=job.code or "error", message=told))
         elif job is not None and job.state in {"queued", "running"}:
             so_far = f" {job.done} of {job.total} done." if job.done else ""
             self._said.fails(type_, reason, message + so_far)
-            self._again = SOON
+            self._again = pause(self._said.get(type_), seen.now)
         else:
             self._said.fails(type_, reason, message)
             self._do(action)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from xpert_operator.reconcile.conditions import Conditions
+from xpert_operator.reconcile.conditions import Conditions, pause
 from xpert_operator.reconcile.pllm_seen import plain
 from xpert_operator.reconcile.views import (
     LATER,
     REASONS,
     SELDOM,
-    SOON,
     Action,
     BaseView,
     BuildSpace,
@@ -105,7 +104,7 @@ def _store(seen: SpaceObserved, known: SpaceKnown, said: Conditions, status: Sty
         return _plan(seen, said, status, again=LATER if failure.is_transient else SELDOM, is_failure=True)
     said.fails("Stored", "Building", "The server builds it.")
     if job is not None and job.state in {"queued", "running"}:
-        return _plan(seen, said, status, again=SOON)
+        return _plan(seen, said, status, again=pause(said.get("Stored"), seen.now))
     name = space_name(seen.meta.namespace, seen.meta.name, seen.spec.version)
     return _plan(seen, said, status, BuildSpace(exemplars.config_map.name, exemplars.config_map.key, name))
 
