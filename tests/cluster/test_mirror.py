@@ -64,12 +64,15 @@ def test_a_change_reaches_those_who_refer_to_it_and_nobody_else() -> None:
     assert told == []
 
 
-def test_an_own_write_of_the_status_is_no_reason_to_look_again() -> None:
+def test_an_own_write_is_no_reason_to_look_again() -> None:
     mirror, told = filled()
     mirror.put(body("PersonalizedLLM", "alone", 7, status={"summary": "poetic 0.9"}))
+    mirror.put(body("PersonalizedLLM", "alone", 8, meta={"finalizers": ["xpert.dev/server"]}))
     assert told == []
-    mirror.put(body("PersonalizedLLM", "alone", 8, meta={"generation": 2}))
-    assert told == [pllm("alone")]
+    mirror.put(body("PersonalizedLLM", "alone", 9))
+    assert told == [pllm("alone")], "somebody took the finalizer away"
+    mirror.put(body("PersonalizedLLM", "alone", 10, meta={"generation": 2}))
+    assert told == [pllm("alone")] * 2
 
 
 def test_what_is_older_than_what_is_held_is_left_out() -> None:

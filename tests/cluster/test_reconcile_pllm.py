@@ -285,3 +285,15 @@ def test_events_tell_what_changed_once() -> None:
     bad = reconcile_pllm(pllm(failure=Problem(code="bad_file", message="Other weights.")))
     assert [(event.reason, event.is_warning) for event in bad.events] == [("BadFile", True)]
     assert reconcile_pllm(pllm(server=AWAY)).events == ()
+
+
+def test_a_failure_stays_said_while_it_is_tried_again() -> None:
+    bad = Problem(code="bad_file", message="Other weights.")
+    first = reconcile_pllm(pllm(failure=bad))
+    seen = pllm(meta=meta(conditions=tuple(first.status.conditions)), status=first.status)
+    again = reconcile_pllm(seen)
+    assert isinstance(again.action, PushAdapter)
+    assert (again.status, again.events) == (first.status, ())
+    assert reconcile_pllm(replace(seen, failure=bad)).events == ()
+    changed = reconcile_pllm(replace(seen, meta=meta(conditions=tuple(first.status.conditions), generation=2)))
+    assert told(changed)["Stored"] == "-Storing"

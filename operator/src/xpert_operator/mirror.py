@@ -75,7 +75,7 @@ class Mirror:
             **{name: body[name] for name in ("spec", "status") if name in body},
         }
         self._refer(key, references(held), references(body))
-        if held is None or _asked(held) != _asked(body):
+        if held is None or _asked(held) != _asked(body) or _finalizers(held) - _finalizers(body):
             self._changed(key)
         if held is None or _told(held) != _told(body):
             self._tell(key, {*references(held), *references(body)})
@@ -143,9 +143,13 @@ def _version(body: Body) -> int:
 
 
 def _asked(body: Body) -> tuple[Any, ...]:
-    """Return what the owner asks for; the status is not among it, or each write would lead to the next."""
+    """Return what the owner asks for; what the operator writes is not among it, or each write would lead to the next."""
     meta = body["metadata"]
-    return meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"), tuple(meta.get("finalizers") or ())
+    return meta.get("uid"), meta.get("generation"), str(meta.get("deletionTimestamp") or "")
+
+
+def _finalizers(body: Body) -> set[str]:
+    return set(body["metadata"].get("finalizers") or ())
 
 
 def _told(body: Body) -> tuple[Any, ...]:

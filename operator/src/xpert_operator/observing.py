@@ -187,6 +187,11 @@ def _dependents(key: Key, mirror: Mirror) -> tuple[str, ...]:
 
 def _members(key: Key, mirror: Mirror) -> Members:
     bodies = [mirror.get(other) for other in mirror.referrers(key, PLLM.name)]
-    living = [body for body in bodies if body and not body["metadata"].get("deletionTimestamp")]
-    spaces = [(body.get("status") or {}).get("styleSpace") for body in living]
-    return Members(total=len(living), explained=Counter(str(space) for space in spaces if space))
+    # One that cannot be stored has no explanation to lose, and would hold up the others for ever.
+    stored = [
+        body
+        for body in bodies
+        if body and not body["metadata"].get("deletionTimestamp") and condition(body, "Stored").get("status") == "True"
+    ]
+    spaces = [(body.get("status") or {}).get("styleSpace") for body in stored]
+    return Members(total=len(stored), explained=Counter(str(space) for space in spaces if space))

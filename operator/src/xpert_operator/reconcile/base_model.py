@@ -49,7 +49,7 @@ def reconcile_base(seen: BaseObserved) -> BasePlan:
         said.fails("Stored", REASONS.get(seen.failure.code, "Failed"), seen.failure.message)
         return _plan(seen, said, again=LATER if seen.failure.is_transient else SELDOM)
     if seen.server is None:
-        said.fails("Stored", "Registering", "The server loads it.")
+        said.works("Stored", "Registering", "The server loads it.")
         return _plan(seen, said, AddBase(seen.meta.name, seen.spec.source))
     if seen.server.source != seen.spec.source:
         message = f"The server has '{seen.server.source}' under this name, expected '{seen.spec.source}'. Take another name."

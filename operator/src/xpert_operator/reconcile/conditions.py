@@ -9,6 +9,7 @@ from xpert_operator.reconcile.views import SOON
 from xpert_operator.resources import Condition
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+WAITING = "Waiting"
 SHARE, LONGEST = 0.2, 60.0
 
 
@@ -47,6 +48,15 @@ class Conditions:
         """Say that something does not hold."""
         self._set(type_, FALSE, reason, message)
 
+    def works(self, type_: str, reason: str, message: str) -> None:
+        """Say that a step towards it is taken; why the last one failed stays until this one has not."""
+        before = self._before.get(type_)
+        failed = before is not None and before.status == FALSE and before.reason not in {WAITING, reason}
+        if before is not None and failed and before.observed_generation == self._generation:
+            self._found[type_] = before
+        else:
+            self._set(type_, FALSE, reason, message)
+
     def unknown(self, type_: str, reason: str, message: str) -> None:
         """Say that it cannot be told at the moment; what was known to hold stays so."""
         before = self._before.get(type_)
@@ -55,13 +65,13 @@ class Conditions:
         else:
             self._set(type_, UNKNOWN, reason, message)
 
-    def rest(self, types: Iterable[str], reason: str, message: str) -> None:
-        """Say of everything that was not decided that it waits for something, and of what was decided before nothing new."""
+    def rest(self, types: Iterable[str]) -> None:
+        """Say of everything that was not decided that it waits, and of what was decided before nothing new."""
         for type_ in types:
             if type_ not in self._found and type_ in self._before:
                 self._found[type_] = self._before[type_]
             elif type_ not in self._found:
-                self._set(type_, FALSE, reason, message)
+                self._set(type_, FALSE, WAITING, "Other steps come first.")
 
     def is_true(self, type_: str) -> bool:
         """Tell whether something holds."""

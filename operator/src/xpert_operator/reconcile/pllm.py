@@ -72,7 +72,7 @@ class _Decision:
         else:
             reason, message = (failing.reason, failing.message) if failing else ("Working", "Under way.")
             said.fails("Ready", reason, message)
-            said.rest(TYPES, "Waiting", "Other steps come first.")
+            said.rest(TYPES)
         if seen.failure and not self._is_failure:
             self._try_again(LATER if seen.failure.is_transient else SELDOM)
         action = None if seen.failure else self._action
@@ -143,7 +143,7 @@ class _Decision:
             self._said.fails(type_, reason, message + so_far)
             self._again = pause(self._said.get(type_), seen.now)
         else:
-            self._said.fails(type_, reason, message)
+            self._said.works(type_, reason, message)
             self._do(action)
 
     def _failed(self, type_: str, reason: str, problem: Problem) -> None:

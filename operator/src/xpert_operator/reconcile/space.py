@@ -102,9 +102,10 @@ def _store(seen: SpaceObserved, known: SpaceKnown, said: Conditions, status: Sty
     if failure:
         said.fails("Stored", REASONS.get(failure.code, "Failed"), failure.message)
         return _plan(seen, said, status, again=LATER if failure.is_transient else SELDOM, is_failure=True)
-    said.fails("Stored", "Building", "The server builds it.")
     if job is not None and job.state in {"queued", "running"}:
+        said.fails("Stored", "Building", "The server builds it.")
         return _plan(seen, said, status, again=pause(said.get("Stored"), seen.now))
+    said.works("Stored", "Building", "The server builds it.")
     name = space_name(seen.meta.namespace, seen.meta.name, seen.spec.version)
     return _plan(seen, said, status, BuildSpace(exemplars.config_map.name, exemplars.config_map.key, name))
 
@@ -139,7 +140,7 @@ def _plan(
     if "Ready" not in found:
         failing = next(condition for condition in found.values() if condition.status != "True")
         said.fails("Ready", failing.reason, failing.message)
-    said.rest(TYPES, "Waiting", "Other steps come first.")
+    said.rest(TYPES)
     status = status.model_copy(update={"conditions": said.list(TYPES)})
     changed = [said.get(type_) for type_ in ("Stored", "RolledOut") if said.changed(type_)]
     events = tuple(

@@ -248,7 +248,7 @@ class DeletePllm(Action):
 
 @dataclass(frozen=True, kw_only=True)
 class Members:
-    """The pLLMs that refer to a StyleSpace: target digest -> how many are explained in it, and how many there are."""
+    """The stored pLLMs that refer to a StyleSpace: digest -> how many are explained in it, and how many there are."""
 
     total: int
     explained: Mapping[str, int] = field(default_factory=dict)

@@ -48,7 +48,7 @@ class StyleSpaceStatus(Part):
     current: SpaceVersion | None = Field(default=None, description="The version that every pLLM is explained in.")
     next: SpaceVersion | None = Field(default=None, description="The version that pLLMs are being explained in.")
     words: list[Annotated[str, Field(max_length=64)]] = Field(default=[], description="Its words.", max_length=256)
-    pllms: int = Field(default=0, description="How many pLLMs refer to it.")
+    pllms: int = Field(default=0, description="How many pLLMs on the server refer to it.")
     explained: int = Field(default=0, description="How many of them are explained in its newest version.")
     job: str | None = Field(default=None, description="The server's job that builds it.")
     observed_generation: int | None = Field(default=None, description="The generation of the spec that the status speaks of.")
