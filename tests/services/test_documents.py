@@ -54,6 +54,7 @@ def test_the_api_guide_is_a_session_that_runs(tmp_path: Path) -> None:
         (tmp_path / "admin-token").write_text(said[0].rsplit(" ", 1)[1])
         session = list(blocks(API))
         assert {block.language for block in session} == {"bash", "python"}
+        # The server is ended while it explains the merge, and has to end well.
         check_session(session, run_in_order(session, folder=tmp_path, replaced={EXAMPLE: url}), least=15)
 
 

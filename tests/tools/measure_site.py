@@ -29,7 +29,7 @@ from xpert_services.services import Services, Settings
 from xpert_services.store import Store, open_store
 
 MIB = 2**20
-NAMES = ("concise", "elementary", "expert", "formal", "friendly", "humorous", "informal", "poetic")
+NAMES = ("concise", "formal", "humorous", "poetic")
 
 
 def resident() -> int:

@@ -6,13 +6,15 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from xpert.core.errors import XpertError
 from xpert_services import tracing
 from xpert_services.api import Limits
-from xpert_services.local import Site, serve
+from xpert_services.local import WORKER, Site, serve
 from xpert_services.logs import configure
 from xpert_services.services import Settings
 
@@ -79,5 +81,18 @@ def _leave(number: int, _: object) -> None:
     sys.exit(INTERRUPTED if number == signal.SIGINT else 0)
 
 
+def run() -> NoReturn:
+    """Serve, then end the process with its exit status."""
+    try:
+        status = main()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    if any(thread.name == WORKER for thread in threading.enumerate()):
+        # It has given back its jobs, but is still inside a long computation: torch would abort the process at its ordinary end.
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -28,6 +28,7 @@ from xpert_services.services import Services, Settings
 from xpert_services.store import open_store
 
 END_S = 20.0
+WORKER = "worker"
 LOOK_S, GARBAGE_S = 300.0, 86400.0
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def make_worker(
 @contextmanager
 def working(worker: Worker) -> Iterator[None]:
     """Let a worker work in a thread of its own while the block runs."""
-    thread = threading.Thread(target=worker.run, name="worker", daemon=True)
+    thread = threading.Thread(target=worker.run, name=WORKER, daemon=True)
     thread.start()
     try:
         yield
