@@ -30,7 +30,7 @@ LEASE_S = 6
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of this file's own, as it is ended and started again."""
     with control_plane.running(tmp_path_factory.mktemp("plane")) as found:
-        found.kubectl("apply", "--server-side", "-f", str(CRDS))
+        found.kubectl("apply", "--server-side", "-k", str(CRDS))
         found.kubectl("wait", "--for=condition=Established", "crd", "--all")
         yield found
 
@@ -38,7 +38,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 @pytest.fixture
 def worker(plane: ControlPlane, site: Site, space: Space, tmp_path: Path) -> Iterator[Operator]:
     """An operator for the test's namespace."""
-    with operating(plane, site.url, site.token, tmp_path / "log", "--namespace", space.name) as found:
+    options = ("--namespace", space.name, "--watch-secrets")
+    with operating(plane.kubeconfig, site.url, site.token, tmp_path / "log", *options) as found:
         yield found
 
 
@@ -56,7 +57,7 @@ def test_the_server_goes_and_comes_back(plane: ControlPlane, space: Space, tmp_p
     with ExitStack() as server:
         url, said = server.enter_context(serving(tmp_path, *options, program=QUICK))
         token.write_text(said[0].rsplit(" ", 1)[1])
-        with operating(plane, url, token, tmp_path / "log", "--namespace", space.name, "--drift-s", "1") as running:
+        with operating(plane.kubeconfig, url, token, tmp_path / "log", "--namespace", space.name, "--drift-s", "1") as running:
             space.apply(named("first", "concise"))
             (before,) = space.ready("first")
             server.close()
@@ -90,7 +91,9 @@ def test_a_restarted_operator_finds_everything_as_it_was(
     space.apply(named("first", "concise"), named("second", "poetic"), merge("mix", ("first", 0.5), ("second", 0.5)))
     before = space.ready("first", "second", "mix")
     worker.kill()
-    with operating(plane, site.url, site.token, tmp_path / "next", "--namespace", space.name, "--drift-s", "1") as fresh:
+    with operating(
+        plane.kubeconfig, site.url, site.token, tmp_path / "next", "--namespace", space.name, "--drift-s", "1"
+    ) as fresh:
         space.apply(named("third", "formal"))
         space.ready("third")
         again = space.ready("first", "second", "mix")
@@ -106,7 +109,7 @@ def test_one_of_two_works_and_the_other_takes_over(plane: ControlPlane, site: Si
         return any(line["message"].startswith("Leading") for line in running.lines())
 
     def replica(name: str) -> Any:
-        return operating(plane, site.url, site.token, tmp_path / name, *options, "--identity", name)
+        return operating(plane.kubeconfig, site.url, site.token, tmp_path / name, *options, "--identity", name)
 
     with replica("a") as a, ExitStack() as later:
         until(lambda: leads(a), a.lines)

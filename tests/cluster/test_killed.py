@@ -21,7 +21,10 @@ from xpert_operator.server import Server
 
 pytestmark = pytest.mark.slow
 
-MOST = 60
+MOST = 40
+WRITES = {"write_status", "set_finalizer", "tell", "delete", "add_base", "push", "merge", "explain", "publish"}
+"""Calls that change something; to die at a read is to die before the next write."""
+
 ROUNDS = 400
 
 
@@ -53,13 +56,15 @@ class Mortal:
 
 
 class Life:
-    """Ends before or after the call of a number; reads count as well as writes."""
+    """Ends before or after the call of a number; only what changes something counts."""
 
     def __init__(self, number: int | None, *, after: bool) -> None:
         self.number, self.after = number, after
         self.calls: list[str] = []
 
     async def pass_on(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        if name not in WRITES:
+            return await call()
         self.calls.append(name)
         if len(self.calls) == self.number and not self.after:
             raise Killed
@@ -144,7 +149,7 @@ def test_killed_at_any_call(plane: ControlPlane, site: Site, space: Space, after
     else:
         raise AssertionError(f"more than {MOST} calls: {kills}")
     print(f"killed {'after' if after else 'before'} {sum(kills.values())} calls: {dict(sorted(kills.items()))}")
-    assert {"write_status", "set_finalizer", "push", "merge", "publish", "delete"} - set(kills) <= {"publish"}
+    assert {"write_status", "set_finalizer", "push", "merge", "delete"} <= set(kills)
 
 
 def _nothing_twice(site: Site, space: Space, *, n_lives: int) -> None:

@@ -93,7 +93,7 @@ async def run(settings: Settings) -> None:
 async def _watch(settings: Settings, mirror: Mirror, stop: asyncio.Event) -> None:
     health = f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None
     await kopf.operator(
-        registry=registry(mirror),
+        registry=registry(mirror, watch_secrets=settings.watch_secrets),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,

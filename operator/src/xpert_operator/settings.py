@@ -26,6 +26,9 @@ class Settings:
         File with the authority of the server's certificate; without, the system's are taken.
     namespaces
         Those it looks at; empty: all.
+    watch_secrets
+        Whether a change of a Secret or ConfigMap with the label ``xpert.dev/watch: "true"`` counts at once. It needs rights to
+        list them, and rights do not know labels: who may list some may list all.
     workers
         How many resources are worked on at a time.
     downloads
@@ -50,6 +53,7 @@ class Settings:
     token_file: Path | None = None
     ca: Path | None = None
     namespaces: tuple[str, ...] = ()
+    watch_secrets: bool = False
     workers: int = 8
     downloads: int = 2
     most_mib: int = 2048
@@ -71,6 +75,8 @@ def parse(arguments: list[str] | None = None) -> Settings:
     found.add_argument("--ca", type=Path, default=_given("ca"), help="authority of the server's certificate")
     namespaces = (_given("namespaces") or "").split(",")
     found.add_argument("--namespace", dest="namespaces", action="append", default=None, help="one to look at; without, all")
+    watch = (_given("watch_secrets") or "").lower() == "true"
+    found.add_argument("--watch-secrets", action="store_true", default=watch, help="changes of labelled Secrets count at once")
     for name, type_, about in (
         ("workers", int, "resources worked on at a time"),
         ("downloads", int, "adapters fetched at a time"),

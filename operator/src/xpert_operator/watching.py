@@ -26,7 +26,7 @@ class Backoffs:
         return itertools.chain((1, 1, 2, 3), itertools.repeat(5))
 
 
-def registry(mirror: Mirror) -> kopf.OperatorRegistry:
+def registry(mirror: Mirror, *, watch_secrets: bool) -> kopf.OperatorRegistry:
     """Return kopf's registry: one handler of raw events for each kind.
 
     Handlers of changes would write annotations and a finalizer of kopf's own; what is to be done is decided from how things are,
@@ -59,7 +59,7 @@ def registry(mirror: Mirror) -> kopf.OperatorRegistry:
             else:
                 mirror.put(body)
 
-    for kind_name, plural in ((SECRET, "secrets"), (CONFIG_MAP, "configmaps")):
+    for kind_name, plural in ((SECRET, "secrets"), (CONFIG_MAP, "configmaps")) if watch_secrets else ():
 
         @kopf.on.event("v1", plural, registry=found, param=kind_name)
         async def touch(*, namespace: str | None, name: str, param: Any = None, **_: Any) -> None:
