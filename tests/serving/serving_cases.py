@@ -60,7 +60,7 @@ class Site:
         return psutil.Process(json.loads((self.folder / "process.json").read_text())["pid"])
 
     def processes(self, name: str = "") -> list[psutil.Process]:
-        return [each for each in [self.root, *self.root.children(recursive=True)] if name in " ".join(each.cmdline())]
+        return [each for each in [self.root, *self.root.children(recursive=True)] if name in _command(each)]
 
     def logged(self) -> Iterator[dict[str, Any]]:
         """The replicas' own lines of the log, each with the number of its process."""
@@ -83,6 +83,13 @@ class Site:
                     if until(found):
                         return found
         raise AssertionError(f"The events of job {job} ended early")
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""  # it has ended meanwhile
 
 
 def wait_for(found: Callable[[], bool], *, looks: int = LOOKS) -> None:

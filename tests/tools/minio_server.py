@@ -35,33 +35,60 @@ class Server:
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
 
+class Minio:
+    """A server that can be killed and started again: at the same address, with the same credentials and data.
+
+    Parameters
+    ----------
+    folder
+        For its data and its log.
+    certificates
+        Folder of a TLS certificate.
+    domain
+        Host below which buckets have names of their own.
+    """
+
+    def __init__(self, folder: Path, *, certificates: Path | None = None, domain: str = "") -> None:
+        self._folder, self._certificates, self._domain = folder, certificates, domain
+        user, password = f"user-{secrets.token_hex(6)}", secrets.token_hex(16)
+        self.server = Server(_free_port(), user, password, "https" if certificates else "http")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        folder, server = self._folder, self.server
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "MINIO_ROOT_USER": server.user,
+            "MINIO_ROOT_PASSWORD": server.password,
+            "MINIO_BROWSER": "off",
+            "MINIO_DOMAIN": self._domain,
+            "MINIO_UPDATE": "off",
+            "MINIO_SITE_REGION": REGION,
+        }
+        command = [str(TOOL.path()), "server", str(folder / "data"), "--address", f"127.0.0.1:{server.port}", "--quiet"]
+        command += ["--certs-dir", str(self._certificates or folder / "no-certificates")]
+        with (folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        _wait_until_ready(server, self.process, self._certificates, folder / "log")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End it; ``kill``: without a chance to finish anything."""
+        if self.process:
+            (self.process.kill if kill else self.process.terminate)()
+            self.process.wait()
+
+
 @contextmanager
 def running(folder: Path, *, certificates: Path | None = None, domain: str = "") -> Iterator[Server]:
     """Start a server that keeps its data in ``folder``, wait until it is ready, and stop it afterwards."""
-    program = TOOL.path()
-    user, password = f"user-{secrets.token_hex(6)}", secrets.token_hex(16)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "MINIO_ROOT_USER": user,
-        "MINIO_ROOT_PASSWORD": password,
-        "MINIO_BROWSER": "off",
-        "MINIO_DOMAIN": domain,
-        "MINIO_UPDATE": "off",
-        "MINIO_SITE_REGION": REGION,
-    }
-    port = _free_port()
-    command = [str(program), "server", str(folder / "data"), "--address", f"127.0.0.1:{port}", "--quiet"]
-    command += ["--certs-dir", str(certificates or folder / "no-certificates")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    minio = Minio(folder, certificates=certificates, domain=domain)
     try:
-        server = Server(port, user, password, "https" if certificates else "http")
-        _wait_until_ready(server, process, certificates, folder / "log")
-        yield server
+        minio.start()
+        yield minio.server
     finally:
-        process.terminate()
-        process.wait()
+        minio.stop()
 
 
 def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], certificates: Path | None, log: Path) -> None:

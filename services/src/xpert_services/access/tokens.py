@@ -134,7 +134,21 @@ class Tokens:
             It is no token, unknown, removed or expired; the message does not tell which.
         """
         found = TOKEN.fullmatch(secret)
-        known = self._look_up(found[1]) if found else None
+        return self._compare(secret, found, self._look_up(found[1]) if found else None)
+
+    def check_held(self, secret: str) -> Caller | None:
+        """Return who a bearer token belongs to, without a look at the store; None where that would be needed.
+
+        Raises
+        ------
+        AccessError
+            As for `check`.
+        """
+        found = TOKEN.fullmatch(secret)
+        known = self._held(found[1]) if found else None
+        return self._compare(secret, found, known) if known or not found else None
+
+    def _compare(self, secret: str, found: re.Match[str] | None, known: _Known | None) -> Caller:
         given = sha256_hex(found[2].encode()) if found else sha256_hex(secret.encode())
         right = hmac.compare_digest(given, known.hashed if known else self._fixed or NOBODY)
         if right and known is None and found is None and self._fixed:
@@ -143,10 +157,14 @@ class Tokens:
             raise AccessError("This needs a valid token. Send 'Authorization: Bearer TOKEN' with one that has not expired.")
         return Caller(known.token.id, known.token.name, known.token.scope)
 
-    def _look_up(self, name: str) -> _Known | None:
+    def _held(self, name: str) -> _Known | None:
         with self._lock:
             known = self._known.get(name)
-        if known and known.until > time.monotonic():
+        return known if known and known.until > time.monotonic() else None
+
+    def _look_up(self, name: str) -> _Known | None:
+        known = self._held(name)
+        if known:
             return known
         try:
             record = self._store.records.get(COLLECTION, name)

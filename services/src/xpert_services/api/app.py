@@ -16,6 +16,7 @@ from xpert_services.api.gate import Gate, Limits
 from xpert_services.api.page import page_routes
 from xpert_services.api.parts import problem_schema
 from xpert_services.api.routes import ROUTERS
+from xpert_services.api.routes.catalogues import AtHand
 from xpert_services.api.tracing import Traced
 from xpert_services.services import Services
 from xpert_services.store import open_store
@@ -48,6 +49,7 @@ def create_app(services: Services, *, limits: Limits | None = None, public_url: 
     page = page_routes()
     app.router.routes.extend(page)
     problems.install(app, [*page, *(route for router in ROUTERS for route in router.routes if isinstance(route, Route))])
+    app.add_middleware(AtHand, services=services)
     app.add_middleware(Gate, services=services, limits_=limits or Limits())
     # Around the gate, so that its line in the log belongs to the trace.
     if tracing.is_on():

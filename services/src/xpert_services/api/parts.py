@@ -25,7 +25,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 bearer = HTTPBearer(auto_error=False, scheme_name="token", description="A token of this server.")
 
 
-def services_of(request: Request) -> Services:
+# Both of these are asynchronous since the framework runs what is not in a thread, which takes longer than the work itself.
+async def services_of(request: Request) -> Services:
     """Return what the app was made with."""
     found: Services = request.app.state.services
     return found
@@ -46,7 +47,9 @@ class Needs:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    def __call__(self, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None) -> Caller:
+    async def __call__(
+        self, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None
+    ) -> Caller:
         """Return who asks; the gate has checked the token.
 
         Raises

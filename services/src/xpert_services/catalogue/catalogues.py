@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ from xpert_services.store import Draft, Record, Store
 COLLECTION = "catalogues"
 N_VERSIONS = 32
 """How many changes back a delta reaches."""
+
+FRESH_S = 1.0
+"""For so many seconds a catalogue is served without a look at its record: then one caller looks, others are served meanwhile."""
 
 MOST_IDS = 100_000
 """Removed rows that the history may name in all: a record is a small object."""
@@ -117,6 +121,7 @@ class Catalogues:
     def __init__(self, store: Store, bases: Bases, pllms: Pllms) -> None:
         self._store, self._bases, self._pllms = store, bases, pllms
         self._built: dict[tuple[str, str], tuple[str, Built]] = {}
+        self._fresh: dict[tuple[str, str], float] = {}
         self._entries: dict[str, Explanation] = {}
         self._lock = threading.Lock()
 
@@ -134,6 +139,7 @@ class Catalogues:
         found = self._record(name)
         if found is None or dict(found.artifacts) != dict(self._pllms.entries(base, space)):
             self._store.records.update(COLLECTION, name, decide)
+        self._fresh.pop((base, space), None)
 
     def refresh_all(self) -> None:
         """Bring every catalogue up to date: what was left undone by a process that ended between a change and `refresh`."""
@@ -148,19 +154,42 @@ class Catalogues:
         """List the style spaces in which a base has a catalogue."""
         return [str(record.value["space"]) for record in self._store.records.list(COLLECTION) if record.value["base"] == base]
 
+    def held(self, base: str, space: str) -> Built | None:
+        """Return a catalogue that needs no look at the store: its record was read less than `FRESH_S` ago."""
+        if self._fresh.get((base, space), 0.0) < time.monotonic():
+            return None
+        found = self._built.get((base, space))
+        if found:
+            CACHE.record(cache="catalogue", outcome="hit")
+        return found[1] if found else None
+
     def get(self, base: str, space: str) -> Built:
         """Return the catalogue of a base in a style space.
+
+        What another process changed is seen after `FRESH_S`, what was changed through this object at once.
 
         Raises
         ------
         NotFoundError
             There is no such base, or none of its pLLMs is explained in that space.
         """
+        key = (base, space)
+        if fresh := self.held(base, space):
+            return fresh
+        # From here on, so that not everyone looks at the same time.
+        self._fresh[key] = time.monotonic() + FRESH_S
+        try:
+            return self._look(key)
+        except BaseException:
+            self._fresh.pop(key, None)
+            raise
+
+    def _look(self, key: tuple[str, str]) -> Built:
+        base, space = key
         record = self._record(_name(base, space))
         if record is None or not record.artifacts:
             self._bases.get(base)
             raise NotFoundError(f"No pLLM of '{base}' is explained yet. Register one and wait for its job.")
-        key = (base, space)
         held = self._built.get(key)
         is_held = held is not None and held[0] == record.etag
         CACHE.record(cache="catalogue", outcome="hit" if is_held else "miss")

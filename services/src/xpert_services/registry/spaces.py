@@ -28,6 +28,7 @@ class Spaces:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._loaded: dict[str, StyleSpace] = {}
+        self._default: Space | None = None
 
     def register(self, artifact: str) -> tuple[Space, bool]:
         """Register an uploaded space; returns it, and whether it is new.
@@ -51,13 +52,21 @@ class Spaces:
             files = {"space": self._store.artifacts.put(path, kind="space").digest}
         return self._record(space, files | ({"exemplars": exemplars} if exemplars else {}))[0]
 
+    @property
+    def default_digest(self) -> str | None:
+        """Digest of the space that `default` returns, once that was called."""
+        return self._default.digest if self._default else None
+
     def default(self) -> Space:
         """Return the space that comes with the package, registered by the first call."""
-        space = StyleSpace.default()
-        try:
-            return self.get(space.digest)
-        except NotFoundError:
-            return self.keep(space)
+        # Almost every request asks for it, and reading its arrays to take their digest costs more than all the rest.
+        if self._default is None:
+            space = StyleSpace.default()
+            try:
+                self._default = self.get(space.digest)
+            except NotFoundError:
+                self._default = self.keep(space)
+        return self._default
 
     def get(self, digest: str) -> Space:
         """Describe a space.

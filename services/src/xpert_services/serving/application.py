@@ -109,4 +109,6 @@ def app(args: SiteArgs) -> serve.Application:
 
 
 def _deployment(name: str, target: Callable[..., Any], options: dict[str, Any]) -> serve.Deployment:
-    return cast("serve.Deployment", serve.deployment(target, name=name, **options))
+    # Serve would log each request a second time, beside the gate's line.
+    logging = {"enable_access_log": False}
+    return cast("serve.Deployment", serve.deployment(target, name=name, logging_config=logging, **options))

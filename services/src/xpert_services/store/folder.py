@@ -117,7 +117,7 @@ class FolderObjects:
         StorageError
             A folder cannot be read: an object that is only not seen would be taken for one that is not there.
         """
-        top, found = self.root / check_prefix(prefix), []
+        top, found = self.root / check_prefix(prefix), list[str]()
         if not top.is_dir():
             return []
         try:
@@ -127,12 +127,14 @@ class FolderObjects:
                     hidden = [name for name in names if name.startswith(".")]
                     begun = [name[1 : -len(PARTIAL)] for name in hidden if name.endswith(PARTIAL)]
                     whole = [name for name in names if not name.startswith(".")]
-                    found += [(Path(folder) / name).relative_to(self.root) for name in (begun if unfinished else whole)]
+                    # As texts: paths of thousands of records would take most of the time of a list.
+                    place = Path(folder).relative_to(self.root).as_posix()
+                    found += [name if place == "." else f"{place}/{name}" for name in (begun if unfinished else whole)]
         except OSError as error:
             raise StorageError(
                 f"Cannot list '{prefix}' in '{self.root}': {error.strerror}. Check the disk and its rights."
             ) from error
-        return sorted(path.as_posix() for path in found)
+        return sorted(found)
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[Path]:
