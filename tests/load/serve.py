@@ -20,7 +20,6 @@ from typing import Any
 
 import plain
 import psutil
-import server_cases
 import sites
 from sites import BASE, Filled
 from traffic import GOOD, MIX, at, targets_of
@@ -29,9 +28,10 @@ from visitors import variant
 
 from xpert.bench.record import provenance
 from xpert.client import Client
+from xpert.core.data import probes
 
 N_PLLMS, CONNECTIONS, WARM_S = 1000, 16, 1.0
-N_EXPLAINED = (1, 4, 16)
+N_EXPLAINED, N_PROBES = (1, 4, 16), 20
 HOUR = 72_000
 """Requests that stand for an hour: as many as one token may send in one (1200 a minute)."""
 
@@ -131,19 +131,20 @@ def _resident_mib(process: psutil.Process) -> float:
 
 
 def explain(work: Path) -> dict[str, Any]:
-    """Publish 1, 4 and 16 pLLMs that nobody has seen to a server; returns pLLMs a minute, and each against one alone."""
+    """Publish 1, 4 and 16 pLLMs that nobody has seen to a site on Ray; returns pLLMs a minute, and each against one alone."""
     work.mkdir()
+    settings = {"probes": probes()[:N_PROBES], "explainer": {"cpus": 2}, "gateway": {"cpus": 0.2}, "merger": {"cpus": 0.2}}
     chance, rates = random.Random(1), {}
     with (
         sites.changed_environment({"XPERT_CACHE": str(work / "cache"), "XPERT_ADMIN_TOKEN": sites.ADMIN}),
-        server_cases.serving(work) as (address, _),
-        Client(address, token=sites.ADMIN, cache=work / "client") as client,
+        sites.on_ray(str(work / "store"), work / "site", settings=settings) as addresses,
+        Client(addresses["api"], token=sites.ADMIN, cache=work / "client") as client,
     ):
         client.add_base(BASE, "starter:base")
         _publish(client, work, "warm", 1, chance)  # loads the models and answers for the base
         for n in N_EXPLAINED:
             rates[str(n)] = round(60 * n / _publish(client, work, f"of-{n}", n, chance), 1)
-    return {"pllms_a_minute": rates, "speedup": {n: round(rate / rates["1"], 2) for n, rate in rates.items()}}
+    return {"probes": N_PROBES, "pllms_a_minute": rates, "speedup": {n: round(rate / rates["1"], 2) for n, rate in rates.items()}}
 
 
 def _publish(client: Client, work: Path, name: str, n: int, chance: random.Random) -> float:
