@@ -34,6 +34,8 @@ class Settings:
         Address by which clients reach the bucket of the store by themselves; without, files pass through the server.
     asking
         How explanations are made.
+    cell_capacity
+        pLLMs a cell of a catalogue holds; without, as many as fit into its bytes.
     """
 
     folders: Sequence[Path] = ()
@@ -42,6 +44,7 @@ class Settings:
     address_s: int = 900
     direct: str | None = None
     asking: Asking = field(default_factory=Asking)
+    cell_capacity: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,5 +91,5 @@ class Services:
             explanations=Explanations(bases, spaces, pllms, jobs, asking=settings.asking),
             merges=Merges(bases, pllms, jobs),
             builds=Builds(store, jobs),
-            catalogues=Catalogues(store, bases, pllms),
+            catalogues=Catalogues(store, bases, pllms, cell_capacity=settings.cell_capacity),
         )

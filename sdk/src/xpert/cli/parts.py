@@ -63,7 +63,14 @@ class RememberingEncoder:
         return self._known[key]
 
 
-def open_candidates(source: str, output: Output, *, mine: Callable[[], Matrix] | None = None) -> Candidates:
+def open_candidates(
+    source: str,
+    output: Output,
+    *,
+    mine: Callable[[], Matrix] | None = None,
+    cells: int | None = None,
+    most_whole: int | None = None,
+) -> Candidates:
     """Load a catalogue: readable or compact by the ending of its name, or a server's by its address.
 
     Parameters
@@ -75,6 +82,8 @@ def open_candidates(source: str, output: Output, *, mine: Callable[[], Matrix] |
     mine
         Gives the coefficients of the user's texts where a part of the catalogue is enough; a server's then is fetched whole only
         where it is small.
+    cells, most_whole
+        See `Client.catalogue_for`; None is what it does by default.
 
     Raises
     ------
@@ -85,8 +94,12 @@ def open_candidates(source: str, output: Output, *, mine: Callable[[], Matrix] |
         server, mark, base = source.rstrip("/").partition("/v1/catalogues/")
         if not mark:
             raise InputError(f"'{source}' is no catalogue's address. Write SERVER/v1/catalogues/BASE.")
+        from xpert.client.cells import CELLS
+
         with open_client(server, output) as client:
-            return (client.catalogue_for(base, mine()) if mine else client.catalogue(base)).candidates
+            if not mine:
+                return client.catalogue(base).candidates
+            return client.catalogue_for(base, mine(), cells=cells or CELLS, most_whole=most_whole).candidates
     path = Path(source)
     return load_compact(path) if path.suffix == ".safetensors" else Catalogue.load(path).candidates
 

@@ -40,6 +40,13 @@ def select(
     space: SpaceOption = None,
     engine: EngineOption = "torch",
     encoder: EncoderOption = None,
+    cells: Annotated[
+        int | None, typer.Option(min=1, max=128, help="Of a server's large catalogue: cells to ask for, yours among decoys; 8.")
+    ] = None,
+    whole_kib: Annotated[
+        int | None,
+        typer.Option(min=0, help="A server's catalogue up to this size is fetched whole; else what the cells come to."),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Choose the pLLM nearest to your texts, or abstain. Nothing leaves this machine."""
@@ -53,7 +60,8 @@ def select(
     def mine() -> Matrix:
         return where.coefficients(reader.encode([text.text for text in found]))
 
-    candidates = open_candidates(catalogue, output, mine=mine)
+    most_whole = None if whole_kib is None else whole_kib * 1024
+    candidates = open_candidates(catalogue, output, mine=mine, cells=cells, most_whole=most_whole)
     selection = choose(
         found,
         candidates,

@@ -202,7 +202,13 @@ class AsyncClient:
         return await self._run(catalogues.catalogue(link, self.cache, base, space=space, offline=offline))
 
     async def catalogue_for(
-        self, base: str, coefficients: NDArray[np.floating], *, space: str | None = None, cells: int = CELLS
+        self,
+        base: str,
+        coefficients: NDArray[np.floating],
+        *,
+        space: str | None = None,
+        cells: int = CELLS,
+        most_whole: int | None = None,
     ) -> RemoteCatalogue:
         """Return what `xpert.select` needs for a user: the whole catalogue where it is small, else the cell near the user.
 
@@ -217,10 +223,15 @@ class AsyncClient:
         space
             Digest of the style space; by default the one that comes with the package.
         cells
-            So many cells are asked for. A catalogue that is no larger than they are is fetched whole: that tells nothing.
+            So many cells are asked for, the wanted one among decoys.
+        most_whole
+            A catalogue of up to so many bytes is fetched whole, which tells nothing; by default what the cells come to.
         """
         link, offline = self._setting.link, self._setting.offline
-        return await self._run(catalogue_for(link, self.cache, base, coefficients, space=space, cells=cells, offline=offline))
+        asked = catalogue_for(
+            link, self.cache, base, coefficients, space=space, cells=cells, most_whole=most_whole, offline=offline
+        )
+        return await self._run(asked)
 
     async def catalogue_info(self, base: str, *, space: str | None = None) -> CatalogueInfo:
         """Return version, size and names of a base's catalogue."""

@@ -49,9 +49,10 @@ def catalogue_for(
     *,
     space: str | None,
     cells: int,
+    most_whole: int | None,
     offline: bool,
 ) -> Operation[RemoteCatalogue]:
-    """Return what selection needs for these texts: the whole catalogue where it is small, else one cell of it.
+    """Return what selection needs for these texts: the whole catalogue where it has at most ``most_whole`` bytes, else one cell.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def catalogue_for(
     for last in (False, True):
         held, fresh = yield from _index(place, offline=offline)
         index = held.index
-        if index.n_pllms * BYTES_A_PLLM <= cells * CELL_BYTES:
+        if index.n_pllms * BYTES_A_PLLM <= (cells * CELL_BYTES if most_whole is None else most_whole):
             return (yield from catalogue(link, cache, base, space=space, offline=offline))
         number = int(index.nearest(coefficients.mean(0) - _like(index.base_coefficients, coefficients))[0])
         found = yield from work(partial(_kept, place, index, number, fresh=fresh))

@@ -13,7 +13,7 @@ from xpert.core.catalogue import Candidates, Compact, hex_names
 from xpert.core.errors import FileFormatError, InputError, MismatchError
 from xpert.core.files import Tensors
 from xpert.core.posterior import shrunk
-from xpert.core.sealed import check_rows, read_sealed, read_shared, seal, shared_arrays
+from xpert.core.sealed import check_rows, finite, read_sealed, read_shared, seal, shared_arrays
 from xpert.core.space import Matrix
 
 INDEX_FORMAT, CELL_FORMAT = "xpert-catalogue-cells", "xpert-catalogue-cell"
@@ -74,8 +74,8 @@ class CellIndex:
         try:
             shared, n_pllms = read_shared(header, arrays), header["n_pllms"]
             k = len(shared["words"])
-            centres, crowd = _decoded(arrays, "centres", k), arrays["crowd"].astype(np.float64)
-            if not isinstance(n_pllms, int) or n_pllms < 1 or crowd.shape != (k,) or not np.isfinite(crowd).all():
+            centres, crowd = _decoded(arrays, "centres", k), finite(arrays, "crowd")
+            if not isinstance(n_pllms, int) or n_pllms < 1 or crowd.shape != (k,):
                 raise ValueError("its number of pLLMs or its crowd is missing")
             return cls(n_pllms=n_pllms, centres=centres, crowd=crowd, **shared)
         except (KeyError, TypeError, ValueError) as error:
@@ -189,10 +189,8 @@ def _decoded(arrays: Tensors, name: str, k: int) -> Matrix:
     KeyError, ValueError
         A part is missing, or not what it should be.
     """
-    steps, middle, step = arrays[name], arrays["middle"].astype(np.float64), arrays["step"].astype(np.float64)
-    if steps.ndim != 2 or steps.dtype != np.int8 or not len(steps) or middle.shape != (k,) or step.shape != (k,):
+    steps, middle, step = arrays[name], finite(arrays, "middle"), finite(arrays, "step")
+    if steps.dtype != np.int8 or steps.shape != (len(steps), k) or not len(steps) or middle.shape != (k,) or step.shape != (k,):
         raise ValueError(f"{name} of shape {steps.shape} for {k} words")
     values: Matrix = steps * step + middle
-    if values.shape[1] != k or not np.isfinite(values).all():
-        raise ValueError(f"{name} of shape {values.shape} for {k} words, or NaN or infinity")
     return values

@@ -14,6 +14,9 @@ from xpert.core.errors import FileFormatError
 from xpert.core.files import Tensors, dump_safetensors, read_safetensors, sha256_hex
 from xpert.core.space import Matrix, read_header
 
+TOLERANCE = 0.1
+"""Rounding may leave a covariance a little below zero in some direction; what selection adds to it is twice as much."""
+
 
 def seal(header: Mapping[str, object], arrays: Mapping[str, NDArray[np.generic]]) -> tuple[bytes, str]:
     """Return a file's bytes and the digest that was put into its header."""
@@ -56,13 +59,13 @@ def read_shared(header: Mapping[str, object], arrays: Tensors) -> dict[str, Any]
         raise ValueError("its words or its number of probes are missing")
     k = len(words)
     noise = np.zeros((k, k))
-    noise[np.triu_indices(k)] = arrays["noise"]
+    noise[np.triu_indices(k)] = finite(arrays, "noise")
     noise = np.triu(noise) + np.triu(noise, 1).T
-    base, unexplained = arrays["base"].astype(np.float64), arrays["base_unexplained"].astype(np.float64)
+    base, unexplained = finite(arrays, "base"), finite(arrays, "base_unexplained")
     if base.shape != (k,) or unexplained.ndim != 1:
         raise ValueError("its base or base_unexplained is no list of the right length")
-    if not all(np.isfinite(a).all() for a in (noise, base, unexplained)):
-        raise ValueError("it holds NaN or infinity")
+    if np.linalg.eigvalsh(noise)[0] < -TOLERANCE * np.trace(noise) / k:
+        raise ValueError("its noise is no covariance")
     return {
         "base_digest": str(header["base_digest"]),
         "space_digest": str(header["space_digest"]),
@@ -84,6 +87,20 @@ def shared_arrays(noise: Matrix, base_coefficients: Matrix, base_unexplained: Ma
     }
 
 
+def finite(arrays: Tensors, name: str) -> Matrix:
+    """Return an array of numbers in single precision, whose squares are still finite in double precision.
+
+    Raises
+    ------
+    KeyError, ValueError
+        It is missing, or not what it should be.
+    """
+    found = arrays[name]
+    if found.dtype != np.float32 or not np.isfinite(found).all():
+        raise ValueError(f"{name} in {found.dtype}, or with NaN or infinity in it; expected finite numbers in float32")
+    return found.astype(np.float64)
+
+
 def check_rows(arrays: Tensors, coefficients: Matrix, k: int) -> None:
     """Check that ids, sizes and coefficients are those of the same pLLMs.
 
@@ -95,7 +112,7 @@ def check_rows(arrays: Tensors, coefficients: Matrix, k: int) -> None:
     ids, n = arrays["ids"], len(arrays["ids"])
     if coefficients.shape != (n, k) or ids.shape != (n, 8) or ids.dtype != np.uint8 or n == 0:
         raise ValueError(f"coefficients of shape {coefficients.shape} for {n} pLLMs and {k} words")
-    if arrays["kib"].shape != (n,):
-        raise ValueError("its arrays differ in length")
+    if arrays["kib"].shape != (n,) or arrays["kib"].dtype != np.uint32:
+        raise ValueError("kib is not one size in uint32 a pLLM")
     if not np.isfinite(coefficients).all():
         raise ValueError("it holds NaN or infinity")

@@ -48,11 +48,14 @@ class Built:
         Its compact form.
     history
         Versions, oldest first: what each changed against the one before.
+    cell_capacity
+        pLLMs a cell holds; None: as many as fit.
     """
 
     info: CatalogueInfo
     compact: bytes = field(repr=False)
     history: tuple[Mapping[str, Any], ...] = field(repr=False)
+    cell_capacity: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -63,7 +66,7 @@ class Built:
 
     @cached_property
     def _cells(self) -> Cells:
-        return cut(self._rows, kmeans)
+        return cut(self._rows, kmeans, capacity=self.cell_capacity)
 
     def name_of(self, id_: str) -> str:
         """Return the name of a pLLM by its id.
@@ -116,10 +119,12 @@ class Catalogues:
         Where the entries and the catalogues' records are.
     bases, pllms
         What is registered.
+    cell_capacity
+        pLLMs a cell holds; None: as many as fit.
     """
 
-    def __init__(self, store: Store, bases: Bases, pllms: Pllms) -> None:
-        self._store, self._bases, self._pllms = store, bases, pllms
+    def __init__(self, store: Store, bases: Bases, pllms: Pllms, *, cell_capacity: int | None = None) -> None:
+        self._store, self._bases, self._pllms, self._capacity = store, bases, pllms, cell_capacity
         self._built: dict[tuple[str, str], tuple[str, Built]] = {}
         self._fresh: dict[tuple[str, str], float] = {}
         self._entries: dict[str, Explanation] = {}
@@ -250,7 +255,7 @@ class Catalogues:
             n_bytes=len(data),
             pllms=[entry.name for entry in catalogue.entries],
         )
-        return Built(info, data, tuple(record.value["history"]))
+        return Built(info, data, tuple(record.value["history"]), self._capacity)
 
     def _entry(self, digest: str) -> Explanation:
         """Read an entry; it is kept for the next build."""
