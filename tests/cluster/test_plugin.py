@@ -110,7 +110,6 @@ def test_from_nothing_to_installed_and_back(bare: ControlPlane, k8s: Path, tmp_p
     assert "CustomResourceDefinition personalizedllms.xpert.dev" in applied and "Deployment xpert/xpert-operator" in applied
     assert xpert.json("install", "--overlay", "dev", "--from", str(k8s))["applied"] == applied
     assert xpert.json("status")["total"] == 0
-    bare.kubectl("annotate", "deployment", "xpert-operator", "-n", "xpert", "mine=kept")
 
     done = xpert.says("uninstall")
     assert "deleted Deployment xpert/xpert-operator" in done and "deleted ClusterRole xpert-edit" in done
@@ -159,7 +158,7 @@ def test_a_wheel_brings_the_manifests_and_no_secrets(tmp_path: Path, k8s: Path, 
 def test_what_somebody_else_set_is_left_alone_unless_told(bare: ControlPlane, k8s: Path, tmp_path: Path) -> None:
     xpert = Plugin(str(bare.kubeconfig), tmp_path / "kubectl")
     xpert.says("install", "--overlay", "dev", "--from", str(k8s))
-    bare.kubectl("scale", "deployment", "xpert-operator", "-n", "xpert", "--replicas=0")
+    bare.kubectl("patch", "deployment", "xpert-operator", "-n", "xpert", "-p", '{"spec":{"replicas":0}}')
     assert "--force" in xpert.refused(10, "install", "--overlay", "dev", "--from", str(k8s))
     xpert.says("install", "--overlay", "dev", "--from", str(k8s), "--force")
     found = bare.kubectl("get", "deployment", "xpert-operator", "-n", "xpert", "-o", "jsonpath={.spec.replicas}").stdout
