@@ -16,10 +16,11 @@ from tokenizers import Tokenizer
 
 import xpert
 from xpert.core import data
+from xpert.core.abstention import misfit, novelty
 from xpert.core.catalogue import Candidates
 from xpert.core.files import read_bytes, write_atomic
-from xpert.core.posterior import mean_noise, misfit, posterior
-from xpert.core.selection import Selection, choose, differences, novelty
+from xpert.core.posterior import mean_noise, posterior
+from xpert.core.selection import Selection, choose, differences
 from xpert.core.space import StyleSpace
 from xpert.core.surface import SURFACE_NAMES, surface_statistics
 from xpert.core.texts import PersonalText
