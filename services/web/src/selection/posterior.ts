@@ -6,17 +6,20 @@ import { combine, identity, inverse, matrix, minus, multiply, quadratic, row, tr
 const N_SHARES = 17;
 const SHARES = Array.from({ length: N_SHARES }, (_, i) => 0.2 + (0.8 * i) / (N_SHARES - 1));
 const SHARE_PRIOR = SHARES.map((_, i) => (i === N_SHARES - 1 ? 0.9 : 0.1 / (N_SHARES - 1)));
+const MISFIT_SHARES = [...SHARES, ...Array.from({ length: 10 }, (_, i) => 1.05 + (0.45 * i) / 9)];
 const MISFIT_CEILING = 1e3;
 const UNPAIRED_NOISE = 1.5;
+const SHRINKAGE = 0.2;
+const SINGLE_SHRINKAGE = 0.5;
 
-const shrunk = (noise: Matrix): Matrix =>
-  combine(noise, 0.5, identity(noise.rows), (0.5 * trace(noise)) / noise.rows + 1e-9);
+const shrunk = (noise: Matrix, shrinkage: number): Matrix =>
+  combine(noise, 1 - shrinkage, identity(noise.rows), (shrinkage * trace(noise)) / noise.rows + 1e-9);
 
 /** Covariance of (user's mean - pLLM's mean) when they share one style. */
 export function meanNoise(candidates: Candidates, nTexts: number, options: { readonly paired: boolean }): Matrix {
   const factor = (1 / nTexts + 1 / candidates.nProbes) * (options.paired ? 1 : UNPAIRED_NOISE);
   const noise = matrix(candidates.noise.rows, candidates.noise.columns, candidates.noise.data.map((value) => value * factor));
-  return shrunk(noise);
+  return shrunk(noise, SHRINKAGE);
 }
 
 function centre(candidates: Candidates): Vector {
@@ -48,15 +51,15 @@ export function posterior(value: Vector, candidates: Candidates, noise: Matrix):
   return { score, share };
 }
 
-/** How badly the best pLLM explains a user's mean coefficients, whatever the share. */
+/** How badly the best pLLM explains a user's mean coefficients, whatever the share and strength. */
 export function misfit(value: Vector, candidates: Candidates, noise: Matrix): number {
-  const metric = inverse(shrunk(candidates.noise));
+  const metric = inverse(shrunk(candidates.noise, SINGLE_SHRINKAGE));
   const middle = centre(candidates);
   let best = Infinity;
   let explained = 0;
   for (let i = 0; i < candidates.coefficients.rows; i++) {
     const line = minus(row(candidates.coefficients, i), middle);
-    for (const a of SHARES) {
+    for (const a of MISFIT_SHARES) {
       const part = line.map((x) => a * x);
       const left = quadratic(value.map((v, j) => v - middle[j]! - part[j]!), metric);
       if (left < best) [best, explained] = [left, quadratic(part, metric)];

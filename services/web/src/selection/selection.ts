@@ -6,7 +6,7 @@ import { meanNoise, misfit, posterior, twins } from "./posterior";
 
 const MIN_MARGIN = 0.1;
 const MISFIT_LIMIT = 1.05;
-const NOVELTY_LIMIT = 0.85;
+const NOVELTY_LIMIT = 0.65;
 const MIN_CONFIDENCE = 0.5;
 const SELECTION_COST = 0.02;
 const SAVINGS: readonly (readonly [number, number])[] = [

@@ -58,6 +58,8 @@ export function whiten(space: StyleSpace, raw: readonly ArrayLike<number>[]): Ma
 /** Coefficients of whitened features, (n_texts, n_axes). */
 export const coefficients = (space: StyleSpace, whitened: Matrix): Matrix => multiply(whitened, space.solver);
 
+const OUTLIER = 5;
+
 /**
  * The manner that all texts share and no word describes, over what the words describe, as xpert.core.selection.novelty.
  */
@@ -77,7 +79,8 @@ export function novelty(
   for (let i = 0; i < n; i++) {
     const left = total.map((_, j) => {
       const k = space.nSentence + j;
-      return row(whitened, i)[k]! - row(described, i)[k]! - origin.baseUnexplained[j]!;
+      const beyond = row(whitened, i)[k]! - row(described, i)[k]! - origin.baseUnexplained[j]!;
+      return Math.min(Math.max(beyond, -OUTLIER), OUTLIER);
     });
     own += dot(left, left);
     left.forEach((x, j) => (total[j] = total[j]! + x));
