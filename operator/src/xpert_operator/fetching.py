@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -134,10 +134,10 @@ def _from_hub(uri: str, name: str, secret: Mapping[str, str], path: Path, most: 
         _write(path, iter(lambda: stream.read(CHUNK), b""), most, uri, name)
 
 
-def _write(path: Path, chunks: object, most: int, uri: str, name: str) -> None:
+def _write(path: Path, chunks: Iterable[bytes], most: int, uri: str, name: str) -> None:
     size = 0
     with path.open("wb") as file:
-        for chunk in chunks:  # type: ignore[attr-defined]
+        for chunk in chunks:
             size += len(chunk)
             if size > most:
                 raise TooLargeError(
