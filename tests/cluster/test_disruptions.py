@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import control_plane
 import pytest
-from cluster_cases import CRDS, DIGEST, Operator, Site, Space, merge, operating, resource, starter, until
+from cluster_cases import DIGEST, Operator, Site, Space, merge, operating, resource, starter, until
 from control_plane import ControlPlane
+from local_cluster import defined
 from server_cases import serving
 
 from xpert.core import data
@@ -29,9 +29,7 @@ LEASE_S = 6
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of this file's own, as it is ended and started again."""
-    with control_plane.running(tmp_path_factory.mktemp("plane")) as found:
-        found.kubectl("apply", "--server-side", "-k", str(CRDS))
-        found.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(tmp_path_factory.mktemp("plane")) as found:
         yield found
 
 

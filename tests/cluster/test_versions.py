@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 from cluster_cases import pllm, until
 from control_plane import ControlPlane
+from local_cluster import defined
 
 from xpert_operator.resources import GROUP, PLLM, VERSION
 from xpert_operator.resources.crds import render
@@ -36,6 +38,13 @@ def both(*, stored: str, everywhere: bool = True) -> dict[str, Any]:
         spec["licence"] = {"type": "string", "description": "Licence of the adapter."}
     found["spec"]["versions"] = [{**version, "storage": version["name"] == stored} for version in (present, later)]
     return found
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane of this file's own: kubectl goes on to ask for a version that it has seen once."""
+    with defined(tmp_path_factory.mktemp("plane")) as found:
+        yield found
 
 
 @pytest.fixture
