@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import control_plane
+import httpx2
 import minio_server
 from control_plane import ControlPlane
 from lightkube import AsyncClient, KubeConfig
@@ -42,6 +43,9 @@ from xpert.wire import CatalogueInfo
 from xpert_operator.cluster import RESOURCES
 
 ROOT = Path(__file__).parents[2]
+SLOW = httpx2.Timeout(900.0)
+"""A collection is deleted in one request."""
+
 BUCKET, NAMESPACE, AT_ONCE = "adapters", "bench", 32
 WEIGHTS = "adapter_model.safetensors"
 PLLM = RESOURCES["PersonalizedLLM"]
@@ -105,7 +109,10 @@ class Operator:
             env = {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
 
-    def end(self) -> None:
+    def __enter__(self) -> Operator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         assert self._process.wait(60) == 0
 
@@ -202,59 +209,77 @@ async def _all(client: AsyncClient) -> AsyncIterator[Any]:
 
 async def measure(plane: ControlPlane, fake: Fake, folder: Path, digests: list[str]) -> dict[str, Any]:
     """Apply, wait until all are ready, start the operator anew, and again to delete."""
-    n, client = len(digests), AsyncClient(KubeConfig.from_file(plane.kubeconfig))
-    operator = Operator(plane, fake.url, folder)
-    while fake.counts()["POST /v1/bases"] == 0:  # it has listed, and waits
-        await asyncio.sleep(0.1)
-    await asyncio.sleep(1)
-    asked, served, idle = requests_of(plane), fake.counts(), operator.use()
-    began = time.monotonic()
-    await apply(client, digests)
-    applied_s = time.monotonic() - began
-    await wait_ready(client, n)
-    ready_s = time.monotonic() - began
-    found = {"n": n, "applied_s": round(applied_s, 2), "ready_s": round(ready_s, 2), "pllms_a_second": round(n / ready_s, 1)}
-    waits = [(_ready_at(each) - each.metadata.creationTimestamp).total_seconds() async for each in _all(client)]  # type: ignore[operator]
-    found |= {"median_wait_s": statistics.median(waits), "longest_wait_s": max(waits)}
-    found |= {"operator_idle": idle, "operator": operator.use()}
-    found |= {
-        "api_requests_each": {key: round(value / n, 3) for key, value in sorted((requests_of(plane) - asked).items())},
-        "server_requests_each": {key: round(value / n, 3) for key, value in sorted((fake.counts() - served).items())},
-    }
-    operator.end()
-    found["restart"] = await restarted(plane, fake, folder, n)
-    found["deleted_s"] = await deleted(plane, fake, folder, client, n)
-    await client.close()
-    return found
+    client = AsyncClient(KubeConfig.from_file(plane.kubeconfig), timeout=SLOW)
+    try:
+        return {
+            **await applied(plane, fake, folder, client, digests),
+            "restart": await restarted(plane, fake, folder, len(digests)),
+            "deleted_s": await deleted(plane, fake, folder, client, len(digests)),
+        }
+    finally:
+        await client.close()
 
 
-async def deleted(plane: ControlPlane, fake: Fake, folder: Path, client: AsyncClient, n: int) -> float:
-    """Delete all, and return the seconds until the last one is gone."""
-    served = fake.counts()
-    operator = Operator(plane, fake.url, folder)
-    while (fake.counts() - served)["GET /v1/pllms"] < n:
-        await asyncio.sleep(0.2)
-    began = time.monotonic()
-    await client.deletecollection(PLLM, namespace=NAMESPACE)
-    await wait_gone(client, n)
-    seconds = time.monotonic() - began
-    operator.end()
-    return round(seconds, 2)
+async def applied(plane: ControlPlane, fake: Fake, folder: Path, client: AsyncClient, digests: list[str]) -> dict[str, Any]:
+    """Apply, and wait until all are ready."""
+    n = len(digests)
+    with Operator(plane, fake.url, folder) as operator:
+        while fake.counts()["POST /v1/bases"] == 0:  # it has listed, and waits
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        asked, served, idle = requests_of(plane), fake.counts(), operator.use()
+        began = time.monotonic()
+        await apply(client, digests)
+        applied_s = time.monotonic() - began
+        await wait_ready(client, n)
+        ready_s = time.monotonic() - began
+        waits = [(_ready_at(each) - each.metadata.creationTimestamp).total_seconds() async for each in _all(client)]  # type: ignore[operator]
+        return {
+            "n": n,
+            "applied_s": round(applied_s, 2),
+            "ready_s": round(ready_s, 2),
+            "pllms_a_second": round(n / ready_s, 1),
+            "median_wait_s": statistics.median(waits),
+            "longest_wait_s": max(waits),
+            "operator_idle": idle,
+            "operator": operator.use(),
+            "api_requests_each": _each(requests_of(plane) - asked, n),
+            "server_requests_each": _each(fake.counts() - served, n),
+        }
 
 
 async def restarted(plane: ControlPlane, fake: Fake, folder: Path, n: int) -> dict[str, Any]:
     """What a new process needs to find everything as it is to be."""
     asked, served = requests_of(plane), fake.counts()
     began = time.monotonic()
-    operator = Operator(plane, fake.url, folder)
+    with Operator(plane, fake.url, folder) as operator:
+        await _looked(fake, served, n)
+        found: dict[str, Any] = {"seconds": round(time.monotonic() - began, 2), "operator": operator.use()}
+        await asyncio.sleep(3)
+        found["api_requests"] = dict(sorted((requests_of(plane) - asked).items()))
+        found["server_requests_each"] = _each(fake.counts() - served, n)
+    return found
+
+
+async def deleted(plane: ControlPlane, fake: Fake, folder: Path, client: AsyncClient, n: int) -> float:
+    """Delete all, and return the seconds until the last one is gone."""
+    served = fake.counts()
+    with Operator(plane, fake.url, folder):
+        await _looked(fake, served, n)
+        began = time.monotonic()
+        await client.deletecollection(PLLM, namespace=NAMESPACE)
+        await wait_gone(client, n)
+        return round(time.monotonic() - began, 2)
+
+
+async def _looked(fake: Fake, served: Counter[str], n: int) -> None:
+    """Wait until a new operator has looked at all."""
     while (fake.counts() - served)["GET /v1/pllms"] < n:
         await asyncio.sleep(0.2)
-    found: dict[str, Any] = {"seconds": round(time.monotonic() - began, 2), "operator": operator.use()}
-    await asyncio.sleep(3)
-    found["api_requests"] = dict(sorted((requests_of(plane) - asked).items()))
-    found["server_requests_each"] = {key: round(value / n, 3) for key, value in sorted((fake.counts() - served).items())}
-    operator.end()
-    return found
+
+
+def _each(counts: Counter[str], n: int) -> dict[str, float]:
+    return {key: round(value / n, 3) for key, value in sorted(counts.items())}
 
 
 def main() -> None:
