@@ -19,7 +19,7 @@ COMMAND = (sys.executable, "-W", "ignore", str(ROOT / "tests" / "tools" / "local
 
 def started(temporary: Path, *options: str) -> subprocess.Popen[str]:
     paths = [str(ROOT / "tests" / name) for name in ("cluster", "services")]
-    environment = {**os.environ, "PYTHONPATH": ":".join([*paths, os.environ.get("PYTHONPATH", "")]), "TMPDIR": str(temporary)}
+    environment = {**os.environ, "PYTHONPATH": ":".join(paths), "TMPDIR": str(temporary)}
     return subprocess.Popen(
         [*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, process_group=0
     )

@@ -40,7 +40,7 @@ ADVICE = {
     "Conflict": "Somebody else changes the same on the server. " + MEND,
     "Mismatch": "The parts do not belong together, see the message. " + ANOTHER,
     "BadFile": "Compare sha256sum adapter_model.safetensors with spec.adapter.digest. Where the file is wrong, put the right one "
-    "there; where the digest is: " + ANOTHER,
+    "there, and it goes on. Where the digest is wrong: " + ANOTHER,
     "UnsafeFile": "Only safetensors are taken. Write the adapter as such, and apply it under its new digest.",
     "TooLarge": "Raise the operator's --most-mib and the server's, or make the adapter smaller (its rank).",
     "BadInput": "The server does not take it, see the message. " + ANOTHER,
