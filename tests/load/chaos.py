@@ -23,7 +23,7 @@ from faults import FAULTS, Shaken
 from minio import Minio
 from serving_cases import Site
 from sites import BASE, CREDENTIALS, changed_environment, on_ray
-from visitors import PATIENCE, STARTERS, Seen, check_jobs, visiting
+from visitors import STARTERS, Seen, check_jobs, visiting
 
 import xpert_starter
 from xpert.bench.record import provenance
@@ -62,7 +62,7 @@ def shaken_site(work: Path, *, seed: int) -> Iterator[tuple[Shaken, str]]:
             on_ray(url, work / "site", settings=SETTINGS) as addresses,
         ):
             site = Site(work / "site", addresses)
-            with Client(addresses["api"], token=site.token, cache=work / "first", retries=PATIENCE) as client:
+            with Client(addresses["api"], token=site.token, cache=work / "first") as client:
                 client.add_base(BASE, "starter:base")
                 for job in [client.push(xpert_starter.path_of(name), BASE, name).job for name in STARTERS]:
                     client.wait(str(job))
@@ -93,7 +93,7 @@ def run(work: Path, faults: Sequence[str], *, seed: int, pause_s: float) -> tupl
         with visiting(server, token, work / "visitors", readers=3, publishers=2, seed=seed) as seen:
             took = shake(shaken, faults, pause_s=pause_s)
         seconds = time.monotonic() - begun
-        with Client(server, token=token, cache=work / "last", retries=PATIENCE) as client:
+        with Client(server, token=token, cache=work / "last") as client:
             threading.Event().wait(QUIET_S)
             problems = check_jobs(client, seen, list(shaken.site.logged()))
         report = check_twice(open_store(url), pause_s=SETTLE_S)

@@ -22,14 +22,12 @@ from safetensors.numpy import load_file, save_file
 from sites import BASE
 
 import xpert_starter
-from xpert.client import Client, OfflineWarning, Retries
+from xpert.client import Client, OfflineWarning
 from xpert_services.checks import Problem
 
 T = TypeVar("T")
 STARTERS = ("concise", "poetic", "sarcastic")
 PUSHES_A_MERGE = 3
-PATIENCE = Retries(attempts=12)
-"""The client's own retries but for their number: a replica that was killed is replaced in up to half a minute on two cores."""
 
 
 @dataclass
@@ -76,7 +74,7 @@ class _Visitor:
         folder.mkdir(parents=True)
         self._folder, self._seen, self._round = folder, seen, round_
         self._chance, self._name, self._n = random.Random(seed), f"v{seed}", 0
-        self._client = Client(server, token=token, cache=folder / "cache", retries=PATIENCE)
+        self._client = Client(server, token=token, cache=folder / "cache")
 
     def run(self, over: threading.Event) -> None:
         """Come again and again."""

@@ -34,8 +34,9 @@ def test_a_merge_is_made_and_explained(published: Site) -> None:
     done = published.watch(job)
     assert done["state"] == "succeeded"
     assert published.watch(done["result"]["job"])["state"] == "succeeded"
-    info = published.client.get(f"/v1/catalogues/{BASE}", headers={"accept": "application/json"}).json()
-    assert info["pllms"] == ["concise", "mixed", "poetic"]
+    asked = {"url": f"/v1/catalogues/{BASE}", "headers": {"accept": "application/json"}}
+    # The gateway may still serve what it saw less than a second ago.
+    wait_for(lambda: published.client.get(**asked).json()["pllms"] == ["concise", "mixed", "poetic"])
 
 
 def test_an_explainer_that_is_killed_loses_nothing(published: Site) -> None:
