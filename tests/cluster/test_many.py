@@ -40,9 +40,10 @@ def test_hundreds_at_once(plane: ControlPlane, tmp_path: Path) -> None:
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bucket"}, "stringData": secret},
             resource("BaseModel", "starter", {"source": "starter:base"}),
         )
-        with operating(plane, url, token, tmp_path / "log"):
+        with operating(plane.kubeconfig, url, token, tmp_path / "log") as running:
             asyncio.run(create(plane, digests))
             until(lambda: ready(plane, space) == MANY, lambda: ready(plane, space), patience=500)
+            assert running.process.poll() is None
             names = plane.kubectl("get", "pllm", "-n", space.name, "-o", "name").stdout.split()
             plane.kubectl("delete", "-n", space.name, "--wait=false", *names)
             until(lambda: not plane.kubectl("get", "pllm", "-n", space.name, "-o", "name").stdout, lambda: "some", patience=500)

@@ -12,6 +12,7 @@ import httpx2
 import kopf
 from lightkube import AsyncClient as ClusterClient
 from lightkube import KubeConfig
+from lightkube.core.exceptions import ConfigError
 from prometheus_client import start_http_server
 
 from xpert.client import AsyncClient, Retries
@@ -56,7 +57,7 @@ async def run(settings: Settings) -> None:
     changed = Early()
     mirror = Mirror(changed)
     stop = asyncio.Event()
-    cluster_client = ClusterClient(KubeConfig.from_env(), field_manager=MANAGER, timeout=httpx2.Timeout(20.0))
+    cluster_client = _cluster_client()
     async with _server_client(settings) as client:
         server = Server(client, asyncio.Semaphore(settings.downloads), settings.most_mib << 20)
         cluster = Cluster(cluster_client)
@@ -125,6 +126,15 @@ async def _lead(settings: Settings, client: ClusterClient, take_up: Callable[[],
         if not (keep.done() and not keep.cancelled() and isinstance(keep.exception(), LostError)):
             with contextlib.suppress(Exception):
                 await leader.release()
+
+
+def _cluster_client() -> ClusterClient:
+    try:
+        return ClusterClient(KubeConfig.from_env(), field_manager=MANAGER, timeout=httpx2.Timeout(20.0))
+    except ConfigError as error:
+        raise InputError(
+            f"The cluster is not known: {error}. Run in a pod with a service account, or set KUBECONFIG to a file."
+        ) from error
 
 
 @contextlib.asynccontextmanager
