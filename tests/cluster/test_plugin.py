@@ -70,9 +70,11 @@ def test_what_there_is_why_not_and_how_two_differ(space: Space, operator: Operat
     assert xpert.json("why", "poetic", "-n", space.name)["next"] == "It is ready."
 
     compared = xpert.json("diff", "concise", "poetic", "-n", space.name)["words"]
-    first = compared[0]
-    assert first["word"] in {"poetic", "concise"} and first["overlap"] is False
-    assert first["difference"] == pytest.approx(first["second"]["coefficient"] - first["first"]["coefficient"])
+    first, second = compared[0]["first"], compared[0]["second"]
+    assert compared[0]["difference"] == pytest.approx(second["coefficient"] - first["coefficient"])
+    assert compared[0]["overlap"] == (first["lower"] <= second["upper"] and second["lower"] <= first["upper"])
+    poetic = next(row["second"]["coefficient"] for row in compared if row["word"] == "poetic")
+    assert rows["poetic"]["words"].startswith(f"poetic {poetic:.2f}")
     assert "words apart" in xpert.says("diff", "concise", "poetic", "-n", space.name)
     assert "not explained yet" in xpert.refused(5, "diff", "concise", "formal", "-n", space.name)
 
