@@ -104,7 +104,7 @@ class Local:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Local]:
-    """Start everything, and end it afterwards in the other order."""
+    """Start everything until the operator looks at its first resource, and end it afterwards in the other order."""
     with ExitStack() as stack:
         say("starting etcd, the API server and the controller manager")
         plane = stack.enter_context(defined(folder / "plane"))
@@ -119,6 +119,8 @@ def running(folder: Path) -> Iterator[Local]:
         plane.kubectl("config", "set-context", "--current", f"--namespace={NAMESPACE}")
         space = Space(plane, NAMESPACE)
         give_secret(space, bucket)
+        space.plane.kubectl("apply", "-f", str(K8S / "samples" / "base.yaml"))
+        until(lambda: bool(space.condition("starter", kind="bm")["reason"]), lambda: operator.log.read_text()[-3000:])
         yield Local(space, site, operator)
 
 
