@@ -37,7 +37,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def foreign(plane: ControlPlane) -> None:
     """The definitions of what others run: RayService, ServiceMonitor."""
     plane.kubectl("apply", "--server-side", "-f", str(foreign_crds.folder()))
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
     until(lambda: not plane.kubectl("get", "rayservices,servicemonitors,podmonitors", "-A", check=False).returncode, lambda: "")
 
 

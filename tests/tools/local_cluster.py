@@ -37,7 +37,6 @@ def defined(folder: Path) -> Iterator[ControlPlane]:
     """Run a control plane with the resources' definitions."""
     with control_plane.running(folder) as found:
         found.kubectl("apply", "--server-side", "-k", str(CRDS))
-        found.kubectl("wait", "--for=condition=Established", "crd", "--all")
         # Established they are before the API server has made room for them.
         until(lambda: not found.kubectl("get", "bm,sspace,pllm", "-A", check=False).returncode, lambda: "no lists")
         yield found
