@@ -21,6 +21,7 @@ from xpert_operator.reconcile import (
     reconcile_pllm,
     reconcile_space,
 )
+from xpert_operator.reconcile.pllm_refusals import LONGEST_NAME
 from xpert_operator.reconcile.pllm_seen import plain, server_name
 from xpert_operator.reconcile.space import target
 from xpert_operator.reconcile.views import BaseView, Known, Members, Meta, Plan, Problem, SourceView, SpaceKnown, SpaceView
@@ -121,7 +122,7 @@ async def _pllm(key: Key, body: Body, mirror: Mirror, cluster: Cluster, server: 
         dependents=_dependents(key, mirror),
         now=now,
     )
-    if len(seen.server_name) > 63:
+    if len(seen.server_name) > LONGEST_NAME:
         return seen  # the server would not understand the question
     return replace(seen, server=await _known(seen, server))
 

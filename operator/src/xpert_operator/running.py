@@ -81,9 +81,7 @@ async def run(settings: Settings) -> None:
 
         work = asyncio.create_task(_lead(settings, cluster_client, take_up) if settings.lease else take_up())
         try:
-            done, _ = await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await _first_end(watch, work)
         finally:
             work.cancel()
             stop.set()
@@ -103,6 +101,13 @@ async def _watch(settings: Settings, mirror: Mirror, stop: asyncio.Event) -> Non
     )
 
 
+async def _first_end(*tasks: asyncio.Task[None]) -> None:
+    """Wait until one of the tasks has ended, and raise what it ended with; the others go on."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
 async def _lead(settings: Settings, client: ClusterClient, take_up: Callable[[], Coroutine[None, None, None]]) -> None:
     """Work while this replica holds the lease."""
     leader = Leader(
@@ -116,9 +121,7 @@ async def _lead(settings: Settings, client: ClusterClient, take_up: Callable[[],
     keep = asyncio.create_task(leader.keep())
     work = asyncio.create_task(take_up())
     try:
-        done, _ = await asyncio.wait({keep, work}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await _first_end(keep, work)
     finally:
         keep.cancel()
         work.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xpert.client.exchange import Operation
 from xpert.client.link import segment
-from xpert.client.publishing import delete, draft, get, post
+from xpert.client.publishing import delete, draft, get, submit
 from xpert.wire import AuditEntry, Page, Token, TokenDraft
 from xpert.wire.bodies import Scope
 
@@ -16,7 +16,7 @@ def tokens(after: str | None, size: int) -> Operation[Page[Token]]:
 
 def add_token(name: str, scope: Scope, days: int | None) -> Operation[Token]:
     """Make a token. A repeated attempt, after an answer that was lost, makes another one: list them and revoke it."""
-    return post(Token, "/v1/tokens", draft(TokenDraft, name=name, scope=scope, days=days))
+    return submit(Token, "/v1/tokens", draft(TokenDraft, name=name, scope=scope, days=days))
 
 
 def revoke_token(id_: str) -> Operation[None]:

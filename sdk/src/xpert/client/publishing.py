@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -70,18 +70,16 @@ def get(model: type[Model], target: str, **params: str | int | None) -> Operatio
     return parse(model, (yield from call(Request(method="GET", target=target, params=found))))
 
 
-def post(model: type[Model], target: str, draft: BaseModel) -> Operation[Model]:
-    """Post one body and read the answer."""
+def submit(model: type[Model], target: str, draft: BaseModel, *, method: Literal["POST", "PATCH"] = "POST") -> Operation[Model]:
+    """Send one body and read the answer."""
     body = draft.model_dump_json().encode()
-    request = Request(method="POST", target=target, body=body, headers={"Content-Type": "application/json"})
+    request = Request(method=method, target=target, body=body, headers={"Content-Type": "application/json"})
     return parse(model, (yield from call(request)))
 
 
 def change(target: str, *, is_published: bool) -> Operation[Pllm]:
     """Put the pLLM at an address into the catalogue, or take it out."""
-    body = PllmChange(publish=is_published).model_dump_json().encode()
-    request = Request(method="PATCH", target=target, body=body, headers={"Content-Type": "application/json"})
-    return parse(Pllm, (yield from call(request)))
+    return submit(Pllm, target, PllmChange(publish=is_published), method="PATCH")
 
 
 def delete(target: str) -> Operation[None]:
@@ -138,13 +136,13 @@ def pllms(base: str | None, words: Mapping[str, float], after: str | None, size:
 
 def add_base(name: str, source: str) -> Operation[Base]:
     """Register a base model; the same again is the one that is there."""
-    return post(Base, "/v1/bases", draft(BaseDraft, name=name, source=source))
+    return submit(Base, "/v1/bases", draft(BaseDraft, name=name, source=source))
 
 
 def add_space(path: Path, *, progress: Progress | None) -> Operation[Space]:
     """Upload and register a style space; the same again is the one that is there."""
     digest = yield from upload(path, "space", progress=progress)
-    return (yield from post(Space, "/v1/spaces", draft(SpaceDraft, artifact=digest)))
+    return (yield from submit(Space, "/v1/spaces", draft(SpaceDraft, artifact=digest)))
 
 
 def build_space(exemplars: Path, name: str, version: int, *, progress: Progress | None) -> Operation[Job]:
@@ -154,7 +152,7 @@ def build_space(exemplars: Path, name: str, version: int, *, progress: Progress 
         path = Path(folder) / "exemplars.json"
         yield from work(lambda: save_exemplars(path, read_exemplars(exemplars)))
         digest = yield from upload(path, "exemplars", progress=progress)
-    return (yield from post(Job, "/v1/spaces", draft(SpaceDraft, exemplars=digest, name=name, version=version)))
+    return (yield from submit(Job, "/v1/spaces", draft(SpaceDraft, exemplars=digest, name=name, version=version)))
 
 
 def upload(path: Path, kind: UploadKind, *, progress: Progress | None) -> Operation[str]:
@@ -163,7 +161,7 @@ def upload(path: Path, kind: UploadKind, *, progress: Progress | None) -> Operat
     asked = draft(UploadDraft, digest=digest, size=path.stat().st_size, kind=kind)
     again = True
     while True:
-        where = yield from post(ArtifactUpload, "/v1/uploads", asked)
+        where = yield from submit(ArtifactUpload, "/v1/uploads", asked)
         if where.present or not where.url:
             if progress:
                 progress(asked.size, asked.size)
@@ -182,7 +180,9 @@ def upload(path: Path, kind: UploadKind, *, progress: Progress | None) -> Operat
         else:
             if not where.confirm:
                 return digest
-            yield from post(ArtifactUpload, "/v1/uploads", asked)  # the server looks at what came, or says what is wrong with it
+            yield from submit(
+                ArtifactUpload, "/v1/uploads", asked
+            )  # the server looks at what came, or says what is wrong with it
             return digest
 
 
@@ -235,7 +235,7 @@ def register(base: str, name: str, files: Mapping[str, str], *, publish: bool) -
     ConflictError
         The name stands for another adapter.
     """
-    return post(Pllm, "/v1/pllms", draft(PllmDraft, name=name, base=base, files=dict(files), publish=publish))
+    return submit(Pllm, "/v1/pllms", draft(PllmDraft, name=name, base=base, files=dict(files), publish=publish))
 
 
 def push(folder: Path, base: str, name: str, *, publish: bool, progress: Progress | None) -> Operation[Pllm]:
@@ -247,13 +247,13 @@ def push(folder: Path, base: str, name: str, *, publish: bool, progress: Progres
 
 def explain(base: str, names: Iterable[str], space: str | None) -> Operation[Job]:
     """Ask for pLLMs to be explained anew."""
-    return post(Job, "/v1/explanations", draft(ExplanationDraft, base=base, pllms=list(names), space=space))
+    return submit(Job, "/v1/explanations", draft(ExplanationDraft, base=base, pllms=list(names), space=space))
 
 
 def merge(base: str, name: str, sources: Mapping[str, float], rank: int | None) -> Operation[Job]:
     """Ask for pLLMs to be merged into a new one."""
     listed = [draft(MergeSource, pllm=pllm, weight=weight) for pllm, weight in sources.items()]
-    return post(Job, "/v1/merges", draft(MergeDraft, name=name, base=base, sources=listed, rank=rank))
+    return submit(Job, "/v1/merges", draft(MergeDraft, name=name, base=base, sources=listed, rank=rank))
 
 
 def _read_config(path: Path) -> None:
