@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpert.core.errors import XpertError
+from xpert.core.errors import FileFormatError, XpertError
 from xpert.models.encoders import minilm_folder
 from xpert_mobile.checkpoint import read_checkpoint, write_checkpoint
 from xpert_mobile.encoder import read_sizes
@@ -165,6 +165,18 @@ def test_templates_that_fail_say_so(folders: dict[str, Path], tmp_path: Path, te
     (tmp_path / "chat_template.jinja").unlink()
     (tmp_path / "chat_template.jinja").write_text(template)
     with pytest.raises(XpertError, match=match):
+        _tokens(tmp_path)
+
+
+def test_a_panic_of_the_library_is_an_error(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Found by the test above: a merge whose second half is shorter than the prefix that it should begin with."""
+    for file in folders["llama"].iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    whole = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    whole["model"] |= {"continuing_subword_prefix": "##", "vocab": {**whole["model"]["vocab"], "": 0}, "merges": [["", ""]]}
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
+    with pytest.raises(FileFormatError, match="Cannot read the tokenizer"):
         _tokens(tmp_path)
 
 

@@ -122,6 +122,17 @@ def test_adapters_of_another_base_are_refused(base: BaseModel, adapters: dict[st
         base.adapter(folder)
 
 
+def test_a_panic_of_the_tokenizer_library_is_an_error(llama: Path, tmp_path: Path) -> None:
+    folder = copy(llama, tmp_path / "base")
+    path = folder / "tokenizer.json"
+    whole = json.loads(path.read_bytes())
+    vocab = {**whole["model"]["vocab"], "": 0}
+    whole["model"] = {"type": "BPE", "continuing_subword_prefix": "##", "vocab": vocab, "merges": [["", ""]]}
+    path.write_text(json.dumps(whole))
+    with pytest.raises(FileFormatError, match="Cannot load .* Check its files"):
+        load_base(folder)
+
+
 def test_broken_adapters_list_every_problem(adapters: dict[str, Path], tmp_path: Path) -> None:
     folder = copy(adapters["a"], tmp_path / "broken")
     path = folder / "adapter_model.safetensors"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tokenizers import Tokenizer
 
 from xpert.core.errors import FileFormatError, InputError, MismatchError
 from xpert.core.files import read_bytes
+from xpert.models.panics import panics_as_errors
 from xpert.models.prompting import OPEN_PROMPT
 
 
@@ -78,7 +81,8 @@ class ChatTokenizer:
 
     def decode(self, ids: list[int]) -> str:
         """Turn ids into text, special tokens left out."""
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        with _reading(self._folder):
+            return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def _written(self, template: Template, asked: str) -> str:
         """Write a prompt out by the chat template."""
@@ -90,10 +94,8 @@ class ChatTokenizer:
             ) from error
 
     def _encode(self, text: str, *, special: bool = False) -> list[int]:
-        try:
+        with _reading(self._folder):
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
-        except Exception as error:  # the library raises bare exceptions
-            raise _broken(self._folder, error) from error
         largest = max([self.end, *ids])
         if largest >= self._n_tokens:
             raise MismatchError(
@@ -114,9 +116,17 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         It is broken.
     """
     data = read_bytes(folder / "tokenizer.json")
-    try:
+    with _reading(folder):
         return Tokenizer.from_str(data.decode())
-    except Exception as error:  # the library raises bare exceptions
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Say of whatever the library raises that the tokenizer is broken: it raises bare exceptions, and panics."""
+    try:
+        with panics_as_errors():
+            yield
+    except Exception as error:
         raise _broken(folder, error) from error
 
 

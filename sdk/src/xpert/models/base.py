@@ -11,6 +11,7 @@ from xpert.core.errors import FileFormatError, InputError, MismatchError, Missin
 from xpert.models.adapters import Adapter, check_base, read_adapter
 from xpert.models.digest import base_digest, weight_files
 from xpert.models.names import resolve
+from xpert.models.panics import panics_as_errors
 
 try:
     import torch
@@ -89,7 +90,7 @@ def load_base(name: str | Path, *, dtype: torch.dtype = torch.float32, device: s
     digest = base_digest(folder)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        with quiet():
+        with quiet(), panics_as_errors():
             tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False).to(
                 device
