@@ -129,7 +129,7 @@ def test_a_panic_of_the_tokenizer_library_is_an_error(llama: Path, tmp_path: Pat
     vocab = {**whole["model"]["vocab"], "": 0}
     whole["model"] = {"type": "BPE", "continuing_subword_prefix": "##", "vocab": vocab, "merges": [["", ""]]}
     path.write_text(json.dumps(whole))
-    with pytest.raises(FileFormatError, match="Cannot load .* Check its files"):
+    with pytest.raises(FileFormatError, match=r"Cannot load .* Check its files"):
         load_base(folder)
 
 
