@@ -197,6 +197,21 @@ def test_a_merge_is_exact_and_explained(site: Site, client: TestClient, worker: 
     assert other.status_code == 409
 
 
+def test_a_merge_that_was_removed_is_made_again(client: TestClient, worker: Worker) -> None:
+    publish(client, "concise")
+    draft = {"name": "half", "base": BASE, "sources": [{"pllm": "concise", "weight": 0.5}]}
+    first = client.post("/v1/merges", json=draft).json()["id"]
+    while worker.step():
+        pass
+    files = client.get(f"/v1/pllms/{BASE}/half").json()["files"]
+    assert client.delete(f"/v1/pllms/{BASE}/half").status_code == 204
+    again = client.post("/v1/merges", json=draft).json()
+    assert (again["id"], again["state"]) == (first, "queued")
+    while worker.step():
+        pass
+    assert client.get(f"/v1/pllms/{BASE}/half").json()["files"] == files
+
+
 def test_a_space_is_built_from_exemplars_and_pllms_are_explained_in_it(
     site: Site, client: TestClient, worker: Worker, tmp_path: Path
 ) -> None:

@@ -37,8 +37,16 @@ class Jobs:
         # When a job was first asked for never changes: each is read once to be put in its place among the others.
         self._first: dict[str, int] = {}
 
-    def submit(self, request: JobRequest) -> Job:
-        """Ask for a job. One that is under way or has succeeded is that one; one that failed or was cancelled begins again."""
+    def submit(self, request: JobRequest, *, renew: bool = False) -> Job:
+        """Ask for a job. One that is under way or has succeeded is that one; one that failed or was cancelled begins again.
+
+        Parameters
+        ----------
+        request
+            What to do.
+        renew
+            What such a job made is gone: one that has succeeded begins again too.
+        """
         now = self._store.objects.now()
         new = JobRecord(
             kind=request.kind,
@@ -51,13 +59,15 @@ class Jobs:
             updated=now,
         )
 
+        over = ("failed", "cancelled", "succeeded") if renew else ("failed", "cancelled")
+
         def decide(record: Record | None) -> Draft:
             job = JobRecord.of(record) if record else new
-            again = job.state in ("failed", "cancelled") or (job.cancel and job.state == "queued")
+            again = job.state in over or (job.cancel and job.state == "queued")
             return (replace(new, created=job.created) if again else job).draft()
 
         found = self._find(request.id)
-        if found is None or found.state in ("failed", "cancelled") or found.cancel:
+        if found is None or found.state in over or found.cancel:
             found = JobRecord.of(self._store.records.update(COLLECTION, request.id, decide))
         return found.body(request.id)
 

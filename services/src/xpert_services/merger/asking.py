@@ -56,13 +56,15 @@ class Merges:
             },
             total=len(names) + 1,
         )
-        self._check_free(draft, request.id)
-        return self._jobs.submit(request)
+        # A pLLM that was removed since it was merged is merged again.
+        return self._jobs.submit(request, renew=not self._is_there(draft, request.id))
 
-    def _check_free(self, draft: MergeDraft, job: str) -> None:
+    def _is_there(self, draft: MergeDraft, job: str) -> bool:
+        """Say whether the job's pLLM is there; refuse where another one has its name."""
         try:
             found = self._pllms.origin(draft.base, draft.name)
         except NotFoundError:
-            return
+            return False
         if found != job:
             raise ConflictError(f"'{draft.name}' of '{draft.base}' is there already. Remove it first, or take another name.")
+        return True
