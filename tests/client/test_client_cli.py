@@ -14,6 +14,7 @@ from xpert.cli.output import Output
 from xpert.cli.parts import open_candidates
 from xpert.client.fake import FakeServer, Fault
 from xpert.core.errors import AccessError, InputError, UnavailableError
+from xpert.core.space import StyleSpace
 
 RUNNER = CliRunner()
 
@@ -54,6 +55,21 @@ def test_jobs_and_what_makes_them(fake: FakeServer, url: str) -> None:
     assert "cancelled" in shown("jobs", "-s", url)
     assert run("jobs", "-s", url)[0]["id"] == again["id"], "those asked for last first"
     assert run("jobs", "-b", "another", "-s", url) == []
+
+
+def test_style_spaces(url: str, tmp_path: Path) -> None:
+    rows = [
+        {"id": str(n), "prompt": "p", "style": style, "text": f"{style} {n}"} for n in (1, 2) for style in ("neutral", "brisk")
+    ]
+    exemplars, probes, file = tmp_path / "mine.jsonl", tmp_path / "probes.txt", tmp_path / "default.space.safetensors"
+    exemplars.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    probes.write_text("What?\nWho?\nWhen?\nWhy?\n")
+    built = run("server", "space", "build", exemplars, "--name", "mine", "--probes", probes, "-s", url, "--wait")
+    assert (built["kind"], built["state"]) == ("space", "succeeded")
+    StyleSpace.default().save(file)
+    assert run("server", "space", "add", file, "-s", url)[0]["digest"] == StyleSpace.default().digest
+    assert {space["name"] for space in run("server", "space", "list", "-s", url)} == {"mine", StyleSpace.default().name}
+    assert "brisk" in shown("server", "space", "list", "-s", url)
 
 
 def test_log_in_once(fake: FakeServer, url: str, tmp_path: Path) -> None:

@@ -110,8 +110,16 @@ def test_a_style_space_is_built_from_exemplars(fake: FakeServer, connect: Connec
     digest = client.wait(job.id).result["space"]
     space = StyleSpace.load(client.space(digest))
     assert (space.name, space.version, space.words) == ("mine", 2, ("brisk",))
-    path.write_text(json.dumps({**rows[0], "text": 1}))
+    probes = tmp_path / "probes.txt"
+    probes.write_text("Why is it late?\nWhat is tea?\nWho sings?\nName a hat.\n")
+    with_probes = client.build_space(path, name="mine", version=2, probes=probes)
+    (sent,) = [blob for blob in fake.state.blobs.values() if b"Name a hat." in blob]
+    assert (client.wait(with_probes.id).state, json.loads(sent)["probes"][1]) == ("succeeded", "What is tea?")
     n = len(fake.seen)
+    probes.write_text("Why is it late?\nWhy is it late?\n")
+    with pytest.raises(InputError, match=r"there are 2, expected 4 to 1000; some are there twice"):
+        client.build_space(path, name="mine", version=2, probes=probes)
+    path.write_text(json.dumps({**rows[0], "text": 1}))
     with pytest.raises(InputError, match="lack texts"):
         client.build_space(path, name="mine")
     with pytest.raises(InputError, match="No Name"):

@@ -48,6 +48,7 @@ from xpert_operator.reconcile.views import (
     SpaceKnown,
 )
 from xpert_operator.resources import SpaceVersion, StyleSpaceStatus
+from xpert_operator.resources.parts import ConfigMapKey
 
 AWAY = Problem(code="unavailable", message="No answer.")
 SERVED = known(held(), catalogue="v1")
@@ -101,7 +102,7 @@ def test_whoever_is_left_behind_is_named() -> None:
 
 OLD = StyleSpaceStatus(current=SpaceVersion(version=1, digest=SPACE))
 ROLLING = OLD.model_copy(update={"next": SpaceVersion(version=2, digest=NEXT)})
-BUILD = BuildSpace("texts", "exemplars.jsonl", "team.mine.v1")
+BUILD = BuildSpace(ConfigMapKey(name="texts", key="exemplars.jsonl"), None, "team.mine.v1")
 SPACES: list[tuple[str, SpaceObserved, Action | None, dict[str, str]]] = [
     ("no base", space(base=None), None, {"Accepted": "-BaseModelMissing", "Stored": "-Waiting"}),
     ("new", space(), BUILD, {"Accepted": "Accepted", "Stored": "-Building", "RolledOut": "-Waiting", "Ready": "-Building"}),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from api_cases import BASE, Site, publish, send, site_at
+from api_cases import ASKING, BASE, Site, publish, send, site_at
 from starlette.testclient import TestClient
 
 import xpert_starter
@@ -245,6 +245,36 @@ def test_a_space_is_built_from_exemplars_and_pllms_are_explained_in_it(
     assert load_compact(tmp_path / "c").words == ("concise", "poetic")
     listed = client.get("/v1/pllms", params={**there, "word": "poetic:0"}).json()["items"]
     assert {each["explanation"]["space"] for each in listed} == {space["digest"]}
+
+
+def test_a_space_with_probes_of_its_own_has_pllms_asked_by_them(
+    site: Site, client: TestClient, worker: Worker, tmp_path: Path
+) -> None:
+    texts = [text for text in data.exemplars() if text.style in ("neutral", "poetic", "concise")]
+    probes = [f"What is {what}?" for what in ("rain", "salt", "a hat", "a boat", "jam")]
+    save_exemplars(tmp_path / "e.json", texts, probes=probes)
+    exemplars = send(client, tmp_path / "e.json", kind="exemplars")
+    job = client.post("/v1/spaces", json={"exemplars": exemplars, "name": "asked"}).json()["id"]
+    publish(client, "poetic")
+    while worker.step():
+        pass
+    space = client.get(f"/v1/jobs/{job}").json()["result"]["space"]
+    assert client.get(f"/v1/spaces/{space}").json()["probes"]
+    site.store.collect_garbage(retention=Retention(timedelta(0)))
+    explained = client.post("/v1/explanations", json={"base": BASE, "space": space}).json()
+    assert explained["total"] == 2 * len(probes)
+    while worker.step():
+        pass
+    assert client.get(f"/v1/jobs/{explained['id']}").json()["state"] == "succeeded"
+    found = [client.get(f"/v1/pllms/{BASE}/poetic", params=q).json()["explanation"]["n_probes"] for q in ({"space": space}, {})]
+    assert found == [len(probes), len(ASKING.asked)]
+    save_exemplars(tmp_path / "e.json", texts, probes=[*probes, "What is tea?"])
+    other = client.post("/v1/spaces", json={"exemplars": send(client, tmp_path / "e.json", kind="exemplars"), "name": "asked"})
+    while worker.step():
+        pass
+    failed = client.get(f"/v1/jobs/{other.json()['id']}").json()
+    assert (failed["state"], failed["code"]) == ("failed", "conflict")
+    assert "Give it another version" in failed["error"]
 
 
 def test_exemplars_that_do_not_do_fail_their_job_alone(client: TestClient, worker: Worker, tmp_path: Path) -> None:

@@ -98,12 +98,16 @@ class Server:
         """Ask for an explanation; returns its job."""
         return (await self.client.explain(action.base, action.name, space=action.space)).id
 
-    async def build_space(self, exemplars: str, name: str) -> str:
-        """Upload exemplars and ask for a style space; returns its job."""
+    async def build_space(self, exemplars: str, probes: str | None, name: str) -> str:
+        """Upload exemplars, and probes where there are some, and ask for a style space; returns its job."""
         with tempfile.TemporaryDirectory(prefix="xpert-exemplars-") as folder:
             path = Path(folder) / "exemplars.jsonl"
             path.write_text(exemplars, encoding="utf-8")
-            return (await self.client.build_space(path, name=name)).id
+            asked = None
+            if probes is not None:
+                asked = Path(folder) / "probes.txt"
+                asked.write_text(probes, encoding="utf-8")
+            return (await self.client.build_space(path, name=name, probes=asked)).id
 
     async def publish(self, action: SetPublished) -> None:
         """Put a pLLM into the catalogue, or take it out."""

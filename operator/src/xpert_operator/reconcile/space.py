@@ -95,7 +95,7 @@ def _store(seen: SpaceObserved, known: SpaceKnown, said: Conditions, status: Sty
     failure, exemplars, job = seen.failure, seen.spec.exemplars, known.job
     if exemplars is None:
         digest = plain(seen.spec.digest) or ""
-        said.fails("Stored", "NotFound", f"The server has no style space {digest[:12]}. Upload it there: xpert server space add.")
+        said.fails("Stored", "NotFound", f"The server has no style space {digest[:12]}. Upload it there: xpert server space add FILE.")
         return _plan(seen, said, status, again=SELDOM, is_failure=True)
     if failure is None and job is not None and job.state == "failed" and not seen.retries:
         failure = Problem(code=job.code or "error", message=f"The server's job {job.id[:12]} failed: {job.error}")
@@ -107,7 +107,8 @@ def _store(seen: SpaceObserved, known: SpaceKnown, said: Conditions, status: Sty
         return _plan(seen, said, status, again=pause(said.get("Stored"), seen.now))
     said.works("Stored", "Building", "The server builds it.")
     name = space_name(seen.meta.namespace, seen.meta.name, seen.spec.version)
-    return _plan(seen, said, status, BuildSpace(exemplars.config_map.name, exemplars.config_map.key, name))
+    probes = seen.spec.probes.config_map if seen.spec.probes else None
+    return _plan(seen, said, status, BuildSpace(exemplars.config_map, probes, name))
 
 
 def _roll_out(seen: SpaceObserved, digest: str, said: Conditions, status: StyleSpaceStatus) -> SpacePlan:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from xpert.wire import Job, Pllm
 from xpert_operator.resources import Condition
+from xpert_operator.resources.parts import ConfigMapKey
 
 Status = TypeVar("Status", bound=BaseModel)
 
@@ -187,8 +188,8 @@ class AddBase(Action):
 class BuildSpace(Action):
     """Upload exemplars and ask for a style space; the job's id comes into the status."""
 
-    config_map: str
-    key: str
+    exemplars: ConfigMapKey
+    probes: ConfigMapKey | None
     name: str
 
 

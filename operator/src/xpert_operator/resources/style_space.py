@@ -17,11 +17,18 @@ class Exemplars(Part):
     )
 
 
+class Probes(Part):
+    """What base and pLLMs are asked."""
+
+    config_map: ConfigMapKey = Field(description="ConfigMap with the probes, a line each, 4 to 1000 of them.")
+
+
 class StyleSpaceSpec(Part):
     """A style space, at one version."""
 
     model_config = rules(
         rule("has(self.digest) != has(self.exemplars)", "Give either digest or exemplars, and not both."),
+        rule("!has(self.probes) || has(self.exemplars)", "Probes go with exemplars: a digest names a space that has its own."),
         rule(
             "self == oldSelf || self.version > oldSelf.version",
             "A style space changes only together with its version, upwards: raise version.",
@@ -32,6 +39,9 @@ class StyleSpaceSpec(Part):
     version: int = Field(description="Raised with every change.", ge=1)
     digest: Digest | None = Field(default=None, description="Digest of a style space that the server has already.")
     exemplars: Exemplars | None = Field(default=None, description="Texts that the server builds it from.")
+    probes: Probes | None = Field(
+        default=None, description="What base and pLLMs are asked that are explained in it; by default what the server asks."
+    )
 
 
 class SpaceVersion(Part):

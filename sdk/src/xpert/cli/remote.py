@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xpert.cli.output import Output
+from xpert.cli.output import Output, table
 from xpert.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ ServerOption = Annotated[
     str | None, typer.Option("--server", "-s", help="Server's address; without, XPERT_SERVER or the one you logged in to.")
 ]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Ask nobody; take it from the cache.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")]
 RemoteBaseOption = Annotated[str, typer.Option("--base", "-b", help="The base model's name on the server.")]
+
+JOB_COLUMNS = ("job", "kind", "of", "state", "steps", "error")
 
 
 def find_server(given: str | None) -> str:
@@ -63,6 +66,15 @@ def pllm_row(pllm: Pllm) -> tuple[object, ...]:
     words = ", ".join(f"{w.word} {w.coefficient:.2f}" for w in pllm.explanation.words[:3]) if pllm.explanation else ""
     state = f"refused: {pllm.quarantined}" if pllm.quarantined else "" if pllm.explanation else "not explained yet"
     return pllm.base, pllm.name, words or state, f"{pllm.adapter_bytes / 1024:,.0f} KiB"
+
+
+def show_job(client: Client, output: Output, id_: str, *, wait: bool) -> None:
+    """Show a job, after its end where ``wait`` says so."""
+    if wait:
+        with output.progress("job") as report:
+            client.wait(id_, progress=report)
+    found = client.job(id_)
+    output.show(found.model_dump(mode="json"), table("Job", JOB_COLUMNS, [job_row(found)], left=4))
 
 
 def job_row(job: Job) -> tuple[object, ...]:

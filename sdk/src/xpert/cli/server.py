@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from xpert.cli import access
+from xpert.cli import access, server_space
 from xpert.cli.merge import parse_weighted
 from xpert.cli.output import JsonOption, Output, table
 from xpert.cli.parts import short_name
-from xpert.cli.remote import OfflineOption, RemoteBaseOption, ServerOption, job_row, open_client, pllm_row
+from xpert.cli.remote import (
+    JOB_COLUMNS,
+    OfflineOption,
+    RemoteBaseOption,
+    ServerOption,
+    WaitOption,
+    job_row,
+    open_client,
+    pllm_row,
+    show_job,
+)
 from xpert.core.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(access.app, name="token", help="Tokens: who may ask the server for what.")
+app.add_typer(server_space.app, name="space", help="The style spaces that the server explains pLLMs in.")
 app.command()(access.audit)
-JOB_COLUMNS = ("job", "kind", "of", "state", "steps", "error")
-WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")]
 
 
 @app.command()
@@ -75,7 +84,7 @@ def explain(
     """Have the server explain pLLMs anew."""
     output = Output(as_json=json_)
     with open_client(server, output) as client:
-        _show_job(client, output, client.explain(base, *(pllms or [])).id, wait=wait)
+        show_job(client, output, client.explain(base, *(pllms or [])).id, wait=wait)
 
 
 @app.command()
@@ -92,7 +101,7 @@ def merge(
     output = Output(as_json=json_)
     weighted = dict(parse_weighted(item) for item in sources)
     with open_client(server, output) as client:
-        _show_job(client, output, client.merge(base, name, weighted, rank=rank).id, wait=wait)
+        show_job(client, output, client.merge(base, name, weighted, rank=rank).id, wait=wait)
 
 
 def push(
@@ -176,15 +185,7 @@ def job(
     with open_client(server, output) as client:
         if cancel:
             client.cancel(id_)
-        _show_job(client, output, id_, wait=wait)
-
-
-def _show_job(client: Any, output: Output, id_: str, *, wait: bool) -> None:
-    if wait:
-        with output.progress("job") as report:
-            client.wait(id_, progress=report)
-    found = client.job(id_)
-    output.show(found.model_dump(mode="json"), table("Job", JOB_COLUMNS, [job_row(found)], left=4))
+        show_job(client, output, id_, wait=wait)
 
 
 def _filter(item: str) -> tuple[str, float]:

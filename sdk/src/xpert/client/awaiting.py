@@ -111,12 +111,16 @@ class AsyncClient:
         """Upload and register a style space's file."""
         return await self._run(publishing.add_space(path, progress=progress))
 
-    async def build_space(self, exemplars: Path, *, name: str, version: int = 1, progress: Progress | None = None) -> Job:
+    async def build_space(
+        self, exemplars: Path, *, name: str, version: int = 1, probes: Path | None = None, progress: Progress | None = None
+    ) -> Job:
         """Have a style space built from a file of exemplars, lines ``{"id", "prompt", "style", "text"}``.
 
         Everyone with a token can read them: they are no place for anybody's private texts. The job's result names the space.
+        ``probes`` is a file of prompts, a line each, that base and pLLMs are asked where they are explained in this space; by
+        default those that the server has.
         """
-        return await self._run(publishing.build_space(exemplars, name, version, progress=progress))
+        return await self._run(publishing.build_space(exemplars, name, version, probes, progress=progress))
 
     async def describe_space(self, digest: str) -> Space:
         """Return what a style space is."""

@@ -16,8 +16,9 @@ from xpert.client.cache import file_sha256
 from xpert.client.exchange import Answer, Exchange, Operation, Progress, Request, call, work
 from xpert.client.sending import Send
 from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError, UnavailableError, UnsafeFileError
-from xpert.core.exemplars import read_exemplars, save_exemplars
+from xpert.core.exemplars import check_probes, read_exemplars, save_exemplars
 from xpert.core.files import read_bytes, read_safetensors
+from xpert.core.texts import read_texts
 from xpert.wire import (
     ArtifactUpload,
     Base,
@@ -145,14 +146,23 @@ def add_space(path: Path, *, progress: Progress | None) -> Operation[Space]:
     return (yield from submit(Space, "/v1/spaces", draft(SpaceDraft, artifact=digest)))
 
 
-def build_space(exemplars: Path, name: str, version: int, *, progress: Progress | None) -> Operation[Job]:
-    """Upload exemplars and ask for a style space that is built from them."""
+def build_space(exemplars: Path, name: str, version: int, probes: Path | None, *, progress: Progress | None) -> Operation[Job]:
+    """Upload exemplars, and the probes that go with them, and ask for a style space that is built from them."""
     draft(SpaceDraft, exemplars="0" * 64, name=name, version=version)  # a wrong name is found before the upload
     with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
         path = Path(folder) / "exemplars.json"
-        yield from work(lambda: save_exemplars(path, read_exemplars(exemplars)))
+        yield from work(lambda: save_exemplars(path, read_exemplars(exemplars), probes=_probes(probes)))
         digest = yield from upload(path, "exemplars", progress=progress)
     return (yield from submit(Job, "/v1/spaces", draft(SpaceDraft, exemplars=digest, name=name, version=version)))
+
+
+def _probes(path: Path | None) -> list[str]:
+    """Read probes, a line each or as other texts are."""
+    if path is None:
+        return []
+    found = [text.text for text in read_texts(path)]
+    check_probes(found)
+    return found
 
 
 def upload(path: Path, kind: UploadKind, *, progress: Progress | None) -> Operation[str]:

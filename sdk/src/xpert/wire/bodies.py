@@ -94,10 +94,11 @@ class SpaceDraft(Draft):
 
 
 class Space(Answer):
-    """A style space: immutable, known by the digest of its content."""
+    """A style space: immutable, known by the digest of its content. ``probes`` names its own, where it has some."""
 
     digest: Digest
     artifact: Digest
+    probes: Digest | None = None
     name: str
     version: int
     encoder: str
@@ -105,11 +106,12 @@ class Space(Answer):
     created: datetime
 
     @classmethod
-    def of(cls, space: StyleSpace, *, artifact: str, created: datetime) -> Space:
+    def of(cls, space: StyleSpace, *, artifact: str, created: datetime, probes: str | None = None) -> Space:
         """Describe a style space whose file is stored as ``artifact``."""
         return cls(
             digest=space.digest,
             artifact=artifact,
+            probes=probes,
             name=space.name,
             version=space.version,
             encoder=space.encoder,

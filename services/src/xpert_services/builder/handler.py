@@ -6,9 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpert.core.data import StyledText
 from xpert.core.errors import FileFormatError, MismatchError
-from xpert.core.exemplars import load_exemplars
+from xpert.core.exemplars import Exemplars, load_exemplars
 from xpert.core.space import build_space
 from xpert_services.explainer.models import Models
 from xpert_services.jobs import Lease, progress_of
@@ -42,18 +41,19 @@ class Builder:
         encoder = self._models.encoder
         if encoder.name != inputs["encoder"]:
             raise MismatchError(f"The job wants the encoder '{inputs['encoder']}', this worker has '{encoder.name}'. Ask again.")
+        exemplars = self._exemplars(inputs["exemplars"])
         space = build_space(
-            self._exemplars(inputs["exemplars"]),
+            exemplars.texts,
             encoder,
             name=inputs["name"],
             version=inputs["version"],
             progress=progress_of([lease]),
         )
         lease.renew()
-        body = self._spaces.keep(space, exemplars=inputs["exemplars"])
+        body = self._spaces.keep(space, exemplars=inputs["exemplars"], probes=exemplars.probes)
         lease.succeed({"space": body.digest})
 
-    def _exemplars(self, digest: str) -> list[StyledText]:
+    def _exemplars(self, digest: str) -> Exemplars:
         with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
             path = self._store.artifacts.download(digest, Path(folder) / "exemplars.json")
             try:

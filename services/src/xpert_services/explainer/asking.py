@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from xpert.core.data import probes as default_probes
 from xpert.core.errors import MismatchError, NotFoundError
@@ -38,6 +38,12 @@ class Asking:
     def digest(self) -> str:
         """What the answers depend on besides the models."""
         return sha256_hex(json.dumps([list(self.asked), asdict(self)["max_new_tokens"]]).encode())
+
+
+def asking_in(space: str, spaces: Spaces, site: Asking) -> Asking:
+    """Return how pLLMs are asked that are explained in a space: by its own probes where it has some, else by the site's."""
+    own = spaces.probes(space)
+    return replace(site, probes=own) if own else site
 
 
 class Explanations:
@@ -79,6 +85,7 @@ class Explanations:
             There is no such space, or a pLLM was removed meanwhile.
         """
         space = self._spaces.get(space).digest if space else self._spaces.default().digest
+        asking = asking_in(space, self._spaces, self._asking)
         digest = self._bases.get(base).digest
         names = list(registrations)
         inputs = {
@@ -86,15 +93,15 @@ class Explanations:
             "base_digest": digest,
             "space": space,
             "pllms": registrations,
-            "asking": self._asking.digest,
+            "asking": asking.digest,
         }
         subject = f"{base}/{names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         request = JobRequest(
             kind="explain",
             subject=subject,
             inputs=inputs,
-            group=sha256_hex(f"{base} {digest} {space} {self._asking.digest}".encode()),
-            total=(len(names) + 1) * len(self._asking.asked),
+            group=sha256_hex(f"{base} {digest} {space} {asking.digest}".encode()),
+            total=(len(names) + 1) * len(asking.asked),
         )
         job = self._jobs.submit(request)
         for name, registration in registrations.items():

@@ -18,7 +18,7 @@ from xpert.models.probing import GenerationSettings, answer_probes, answers_key
 from xpert.wire import ExplanationBody, WordBody
 from xpert_services import tracing
 from xpert_services.catalogue import Catalogues
-from xpert_services.explainer.asking import Asking, check_asking
+from xpert_services.explainer.asking import Asking, asking_in, check_asking
 from xpert_services.explainer.models import Models
 from xpert_services.jobs import Lease, Stopped, progress_of
 from xpert_services.metering import CACHE, PROBE_SECONDS, PROBE_TOKENS
@@ -82,7 +82,8 @@ class Explainer:
     def __call__(self, leases: Sequence[Lease]) -> None:
         """Do jobs of one base, space and way of asking."""
         inputs = leases[0].job.inputs
-        check_asking(inputs["asking"], self._asking)
+        asking = asking_in(inputs["space"], self._spaces, self._asking)
+        check_asking(inputs["asking"], asking)
         base = self._models.base(inputs["base"], inputs["base_digest"])
         refused: dict[str, XpertError] = {}
         with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
@@ -91,7 +92,7 @@ class Explainer:
                 for number, lease in enumerate(leases)
                 for each in self._fetch(base, lease, Path(folder) / str(number), refused)
             }
-            made = self._explain(base, wanted, leases) if wanted else {}
+            made = self._explain(base, wanted, leases, asking.asked) if wanted else {}
             held = [lease for lease in leases if _is_held(lease)]
             results = {lease.id: self._keep(lease, wanted, made, refused) for lease in held}
         self._catalogues.refresh(inputs["base"], inputs["space"])
@@ -126,17 +127,19 @@ class Explainer:
         except NotFoundError:
             return  # removed meanwhile
 
-    def _explain(self, base: BaseModel, wanted: dict[str, _Wanted], leases: Sequence[Lease]) -> dict[str, Explained]:
+    def _explain(
+        self, base: BaseModel, wanted: dict[str, _Wanted], leases: Sequence[Lease], asked: Sequence[str]
+    ) -> dict[str, Explained]:
         space = self._spaces.load(leases[0].job.inputs["space"])
-        keys = self._bring_answers(base, wanted)
+        keys = self._bring_answers(base, wanted, asked)
         missing = [name for name, key in keys.items() if not (self._cache / f"{key}.json").exists()]
         begun = time.monotonic()
         loaded = {registration: base.adapter(each.folder) for registration, each in wanted.items()}
-        with tracing.part("probing", **{"xpert.pllms": len(loaded), "xpert.probes": len(self._asking.asked)}):
+        with tracing.part("probing", **{"xpert.pllms": len(loaded), "xpert.probes": len(asked)}):
             texts = answer_probes(
                 base,
                 loaded,
-                self._asking.asked,
+                asked,
                 settings=self._settings,
                 cache=self._cache,
                 progress=progress_of(leases),
@@ -145,7 +148,7 @@ class Explainer:
             explanations = explain_answers(base, loaded, texts, space=space, encoder=self._models.encoder)
         _count(base, [text for name in missing for text in texts[name]], time.monotonic() - begun)
         answers = self._keep_answers(keys)
-        probes = put_probes(self._store, self._asking.asked)
+        probes = put_probes(self._store, asked)
         return {
             found.name: Explained(
                 adapter_digest=found.adapter_digest,
@@ -158,12 +161,10 @@ class Explainer:
             for found in explanations
         }
 
-    def _bring_answers(self, base: BaseModel, wanted: dict[str, _Wanted]) -> dict[str, str]:
+    def _bring_answers(self, base: BaseModel, wanted: dict[str, _Wanted], asked: Sequence[str]) -> dict[str, str]:
         """Bring stored answers into the cache; returns the keys of all, the base's own under ``""``."""
         adapters = {BASE: None, **{name: base.adapter(each.folder) for name, each in wanted.items()}}
-        keys = {
-            name: answers_key(base, adapter, self._asking.asked, settings=self._settings) for name, adapter in adapters.items()
-        }
+        keys = {name: answers_key(base, adapter, asked, settings=self._settings) for name, adapter in adapters.items()}
         for name, key in keys.items():
             if name == BASE:
                 found = self._base_answers(key)

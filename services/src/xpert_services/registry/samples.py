@@ -35,6 +35,11 @@ def put_probes(store: Store, probes: Sequence[str]) -> str:
         return store.artifacts.put(path, kind="probes").digest
 
 
+def read_probes(store: Store, digest: str) -> tuple[str, ...]:
+    """Read what `put_probes` stored."""
+    return tuple(_read(store, digest, PROBES)["probes"])
+
+
 def read_samples(store: Store, kept: KeptAnswers) -> list[SampleAnswer]:
     """Read probes and answers.
 
@@ -43,7 +48,7 @@ def read_samples(store: Store, kept: KeptAnswers) -> list[SampleAnswer]:
     FileFormatError
         They do not belong together.
     """
-    probes = _read(store, kept.probes, PROBES)["probes"]
+    probes = read_probes(store, kept.probes)
     base, pllm = (_read(store, digest, ANSWERS)["answers"] for digest in (kept.base, kept.pllm))
     if not len(probes) == len(base) == len(pllm):
         raise FileFormatError(f"{len(probes)} probes have {len(base)} and {len(pllm)} answers. Explain the pLLM anew.")

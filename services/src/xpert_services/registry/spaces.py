@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from xpert.core.errors import ConflictError, NotFoundError
 from xpert.core.space import StyleSpace
 from xpert.wire import Page, Space
 from xpert_services.listing import read_page
+from xpert_services.registry.samples import put_probes, read_probes
 from xpert_services.store import Draft, Store
 
 COLLECTION = "spaces"
@@ -28,6 +30,7 @@ class Spaces:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._loaded: dict[str, StyleSpace] = {}
+        self._probes: dict[str, tuple[str, ...]] = {}
         self._default: Space | None = None
 
     def register(self, artifact: str) -> tuple[Space, bool]:
@@ -44,12 +47,29 @@ class Spaces:
             space = StyleSpace.load(self._store.artifacts.download(artifact, Path(folder) / FILE))
         return self._record(space, {"space": artifact})
 
-    def keep(self, space: StyleSpace, *, exemplars: str | None = None) -> Space:
-        """Store and register a space that was made here, with the digest of the exemplars that it was made from."""
+    def keep(self, space: StyleSpace, *, exemplars: str | None = None, probes: Sequence[str] = ()) -> Space:
+        """Store and register a space that was made here.
+
+        Parameters
+        ----------
+        space
+            The space.
+        exemplars
+            Digest of what it was made from.
+        probes
+            What base and pLLMs are asked that are explained in it; empty: what the site asks.
+
+        Raises
+        ------
+        ConflictError
+            The same space is there with other probes.
+        """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / FILE
             space.save(path)
             files = {"space": self._store.artifacts.put(path, kind="space").digest}
+        if probes:
+            files["probes"] = put_probes(self._store, probes)
         return self._record(space, files | ({"exemplars": exemplars} if exemplars else {}))[0]
 
     @property
@@ -95,15 +115,37 @@ class Spaces:
                 self._loaded[digest] = StyleSpace.load(path)
         return self._loaded[digest]
 
+    def probes(self, digest: str) -> tuple[str, ...]:
+        """Return the probes of a space that has its own; else none.
+
+        Raises
+        ------
+        NotFoundError
+            It is not registered.
+        """
+        own = self.get(digest).probes
+        if own is None:
+            return ()
+        if own not in self._probes:
+            self._probes[own] = read_probes(self._store, own)
+        return self._probes[own]
+
     def page(self, *, after: str | None, limit: int) -> Page[Space]:
         """List the spaces."""
         found, following = read_page(self._store, COLLECTION, after=after, limit=limit)
         return Page[Space](items=[Space.model_validate(record.value) for record in found], next=following)
 
     def _record(self, space: StyleSpace, files: dict[str, str]) -> tuple[Space, bool]:
-        body = Space.of(space, artifact=files["space"], created=datetime.fromtimestamp(self._store.objects.now(), UTC))
+        now = datetime.fromtimestamp(self._store.objects.now(), UTC)
+        body = Space.of(space, artifact=files["space"], probes=files.get("probes"), created=now)
         try:
             self._store.records.create(COLLECTION, space.digest, Draft(body.model_dump(mode="json"), files))
         except ConflictError:
-            return self.get(space.digest), False
+            found = self.get(space.digest)
+            if body.probes not in (None, found.probes):
+                raise ConflictError(
+                    f"The style space '{space.name}', version {space.version}, is there with other probes, and pLLMs may be "
+                    "explained by them. Give it another version."
+                ) from None
+            return found, False
         return body, True

@@ -15,10 +15,10 @@ import numpy as np
 
 from xpert.core.catalogue import Catalogue, read_compact
 from xpert.core.cutting import Cells, cut
-from xpert.core.data import StyledText, probes
+from xpert.core.data import probes
 from xpert.core.delta import export_delta
 from xpert.core.errors import ConflictError, FileFormatError, InputError, NotFoundError, XpertError
-from xpert.core.exemplars import load_exemplars
+from xpert.core.exemplars import Exemplars, load_exemplars
 from xpert.core.explanation import Explanation
 from xpert.core.files import read_safetensors, sha256_hex, write_safetensors
 from xpert.core.space import NEUTRAL, StyleSpace
@@ -95,7 +95,7 @@ class State:
         """Make up a style space whose words are those of the exemplars; what is wrong with them fails the job."""
         subject, digest = f"{draft.name}, version {draft.version}", str(draft.exemplars)
         try:
-            words = {text.style for text in load_space_exemplars(self.blob(digest))} - {NEUTRAL}
+            words = {text.style for text in load_space_exemplars(self.blob(digest)).texts} - {NEUTRAL}
             if not words:
                 raise InputError("Cannot build a style space: there is no style beside neutral.")
         except (FileFormatError, InputError) as error:
@@ -324,7 +324,7 @@ def load_space(data: bytes) -> StyleSpace:
         return StyleSpace.load(path)
 
 
-def load_space_exemplars(data: bytes) -> list[StyledText]:
+def load_space_exemplars(data: bytes) -> Exemplars:
     """Read exemplars from bytes."""
     with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
         path = Path(folder) / "exemplars.json"
