@@ -95,7 +95,9 @@ def _store(seen: SpaceObserved, known: SpaceKnown, said: Conditions, status: Sty
     failure, exemplars, job = seen.failure, seen.spec.exemplars, known.job
     if exemplars is None:
         digest = plain(seen.spec.digest) or ""
-        said.fails("Stored", "NotFound", f"The server has no style space {digest[:12]}. Upload it there: xpert server space add FILE.")
+        said.fails(
+            "Stored", "NotFound", f"The server has no style space {digest[:12]}. Upload it there: xpert server space add FILE."
+        )
         return _plan(seen, said, status, again=SELDOM, is_failure=True)
     if failure is None and job is not None and job.state == "failed" and not seen.retries:
         failure = Problem(code=job.code or "error", message=f"The server's job {job.id[:12]} failed: {job.error}")
