@@ -122,6 +122,21 @@ def test_a_path_before_the_api_stays(tmp_path: Path) -> None:
     assert fake.seen[0].path == "/xpert/version"
 
 
+def test_a_token_is_replaced_while_the_client_is_open(fake: FakeServer, connect: Connect, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(SECRET)
+    client = connect(token=file.read_text)
+    list(client.bases())
+    fake.tokens = {"another": "publish"}
+    with pytest.raises(AccessError):
+        list(client.bases())
+    file.write_text("another")
+    list(client.bases())
+    file.write_text("two words")
+    with pytest.raises(InputError, match="token is empty or holds"):
+        list(client.bases())
+
+
 def test_a_token_over_plain_http_is_warned_of() -> None:
     with pytest.warns(PlainHttpWarning, match="unencrypted"):
         Client("http://one.example", token=SECRET)

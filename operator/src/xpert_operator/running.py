@@ -7,6 +7,8 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
+from pathlib import Path
 
 import httpx2
 import kopf
@@ -140,16 +142,17 @@ def _cluster_client() -> ClusterClient:
         ) from error
 
 
+def _read_token(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(f"The token's file '{file}' cannot be read: {error}. Mount the Secret there.") from error
+
+
 @contextlib.asynccontextmanager
 async def _server_client(settings: Settings) -> AsyncIterator[AsyncClient]:
-    token = None
-    if settings.token_file:
-        try:
-            token = settings.token_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise InputError(
-                f"The token's file '{settings.token_file}' cannot be read: {error}. Mount the Secret there."
-            ) from error
+    # Read at each request: the kubelet puts a new token there when the Secret changes.
+    token = partial(_read_token, settings.token_file) if settings.token_file else None
     verify: ssl.SSLContext | bool = ssl.create_default_context(cafile=settings.ca) if settings.ca else True
     async with AsyncClient(settings.server, token=token, retries=PATIENCE, verify=verify) as client:
         yield client

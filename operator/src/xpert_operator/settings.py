@@ -21,7 +21,7 @@ class Settings:
     server
         Address of the XPerT server, as this operator reaches it.
     token_file
-        File with a token that may publish; read when the operator starts.
+        File with a token that may publish; read at each request, so that it can be replaced.
     ca
         File with the authority of the server's certificate; without, the system's are taken.
     namespaces

@@ -21,7 +21,7 @@ from xpert.client.cache import Cache
 from xpert.client.catalogues import RemoteCatalogue
 from xpert.client.cells import CELLS, catalogue_for
 from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operation, Pause, Progress, Work
-from xpert.client.link import segment
+from xpert.client.link import TokenSource, segment
 from xpert.client.setting import HOPS, Setting, http_options
 from xpert.wire import (
     AuditEntry,
@@ -53,7 +53,7 @@ class AsyncClient:
         self,
         server: str,
         *,
-        token: str | None = None,
+        token: TokenSource | None = None,
         cache: Cache | Path | None = None,
         offline: bool = False,
         retries: Retries | None = None,

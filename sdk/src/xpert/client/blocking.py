@@ -21,7 +21,7 @@ from xpert.client.cache import Cache
 from xpert.client.catalogues import RemoteCatalogue
 from xpert.client.cells import CELLS, catalogue_for
 from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operation, Pause, Progress, Work
-from xpert.client.link import segment
+from xpert.client.link import TokenSource, segment
 from xpert.client.setting import HOPS, Setting, http_options
 from xpert.wire import (
     AuditEntry,
@@ -54,7 +54,8 @@ class Client:
     server
         Its address, ``https://HOST``.
     token
-        Without: ``XPERT_TOKEN``, the file that ``XPERT_TOKEN_FILE`` names, or ``~/.config/xpert/token``.
+        A token, or a function that returns it, asked at each request. Without: ``XPERT_TOKEN``, the file that
+        ``XPERT_TOKEN_FILE`` names, or ``~/.config/xpert/token``.
     cache
         A `Cache`, or the folder for one.
     offline
@@ -80,7 +81,7 @@ class Client:
         self,
         server: str,
         *,
-        token: str | None = None,
+        token: TokenSource | None = None,
         cache: Cache | Path | None = None,
         offline: bool = False,
         retries: Retries | None = None,

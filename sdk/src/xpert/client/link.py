@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,9 @@ PORTS = {"http": 80, "https": 443}
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 SIGNATURES = ("x-amz-signature", "signature")
 SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+
+TokenSource = str | Callable[[], str]
+"""A token, or what returns it: asked at each request, for tokens that are replaced while the client is open."""
 
 
 class PlainHttpWarning(UserWarning):
@@ -51,7 +54,7 @@ class Link:
     """
 
     server: str
-    token: str | None = field(default=None, repr=False)
+    token: TokenSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -64,8 +67,8 @@ class Link:
             shown = re.sub(r"//[^/@]*@", "//…@", self.server)
             raise InputError(f"'{shown}' is no server address. Write https://HOST or https://HOST:PORT, no user and no query.")
         object.__setattr__(self, "server", str(url))
-        if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
-            raise InputError("The token is empty or holds spaces or special characters. Copy it again, whole.")
+        if self.token is not None:
+            self._bearer()
         if self.token and url.scheme == "http" and not _here(url.host):
             warnings.warn(
                 f"The token goes to {self.server} unencrypted. Use https:// unless the network is your own.",
@@ -91,13 +94,17 @@ class Link:
     def headers(self, request: Request, url: URL) -> dict[str, str]:
         """Return the headers to send to ``url``: the token where that is the server's own, and not signed."""
         found = {"Accept": "application/json, application/problem+json", **request.headers}
-        if self.token and not self.foreign(url):
-            found["Authorization"] = f"Bearer {self.token}"
         if not self.foreign(url):
-            found |= _trace()
+            found |= _trace() if self.token is None else {"Authorization": f"Bearer {self._bearer()}", **_trace()}
         if request.file is not None:
             found["Content-Length"] = str(request.file.stat().st_size - request.start)
         return found
+
+    def _bearer(self) -> str:
+        token = self.token() if callable(self.token) else self.token or ""
+        if not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise InputError("The token is empty or holds spaces or special characters. Copy it again, whole.")
+        return token
 
     def foreign(self, url: URL) -> bool:
         """Say whether ``url`` needs no token: it is signed, or on another host, port or scheme than the server."""

@@ -12,7 +12,7 @@ import httpx2
 from xpert.client.answers import Retries
 from xpert.client.cache import Cache
 from xpert.client.exchange import Answer, Exchange, Request
-from xpert.client.link import Link, find_token
+from xpert.client.link import Link, TokenSource, find_token
 from xpert.core.errors import UnavailableError
 
 HOPS = 4
@@ -38,7 +38,9 @@ class Setting:
     offline: bool
 
     @classmethod
-    def of(cls, server: str, token: str | None, cache: Cache | Path | None, retries: Retries | None, *, offline: bool) -> Setting:
+    def of(
+        cls, server: str, token: TokenSource | None, cache: Cache | Path | None, retries: Retries | None, *, offline: bool
+    ) -> Setting:
         """Put the parts together, the token found where none is given."""
         address = Link(server).server
         return cls(
