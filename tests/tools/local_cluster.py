@@ -71,7 +71,9 @@ def served(folder: Path, *options: str, program: tuple[str, ...] = ("-m", "xpert
 
 def account_of(plane: ControlPlane, path: Path) -> Path:
     """Write the kubeconfig of the operator's own service account, which may do what k8s/operator/roles.yaml says."""
-    plane.kubectl("create", "namespace", "xpert")
+    # Applied, not created: a test of the manifests may have made it before.
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "xpert"}}
+    plane.kubectl("apply", "-f", "-", text=json.dumps(namespace))
     for name in ("account", "roles"):
         plane.kubectl("apply", "-f", str(K8S / "operator" / f"{name}.yaml"))
     token = plane.kubectl("create", "token", "xpert-operator", "-n", "xpert", "--duration=4h").stdout.strip()
