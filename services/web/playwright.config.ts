@@ -1,14 +1,9 @@
-import { existsSync } from "node:fs";
-import { chromium, defineConfig } from "@playwright/test";
+import { defineConfig } from "@playwright/test";
+import { findChromium } from "./chromium.ts";
 
 const PORT = 4179;
 // The address of a real server with pLLMs; without, the page is tested beside recorded answers.
 const site = process.env["XPERT_SITE"];
-// A Chromium of the system where there is one; else the one that `npx playwright install chromium` brings.
-const system = [process.env["XPERT_CHROMIUM"], "/usr/bin/chromium", "/usr/bin/google-chrome"].find((path) => path && existsSync(path));
-if (!system && !existsSync(chromium.executablePath())) {
-  throw new Error("There is no Chromium. Install one, name it in XPERT_CHROMIUM, or run: npx playwright install chromium");
-}
 
 const looks = [
   { name: "desktop-light", viewport: { width: 1280, height: 860 }, colorScheme: "light" },
@@ -26,7 +21,7 @@ export default defineConfig({
   expect: { timeout: 30_000 }, // The encoder starts within seconds, on a busy machine within some more.
   use: {
     baseURL: site ? `${site}/` : `http://127.0.0.1:${PORT}/`,
-    launchOptions: { ...(system ? { executablePath: system } : {}), args: ["--no-sandbox"] },
+    launchOptions: { executablePath: await findChromium(), args: ["--no-sandbox"] },
     trace: "retain-on-failure",
   },
   projects: site

@@ -119,6 +119,8 @@ def test_a_style_space_is_built_from_exemplars(fake: FakeServer, connect: Connec
     probes.write_text("Why is it late?\nWhy is it late?\n")
     with pytest.raises(InputError, match=r"there are 2, expected 4 to 1000; some are there twice"):
         client.build_space(path, name="mine", version=2, probes=probes)
+    with pytest.raises(InputError, match=r"No exemplars are in the style 'slow'\. There are brisk"):
+        client.build_space(path, name="mine", words=["brisk", "slow"])
     path.write_text(json.dumps({**rows[0], "text": 1}))
     with pytest.raises(InputError, match="lack texts"):
         client.build_space(path, name="mine")
@@ -128,6 +130,14 @@ def test_a_style_space_is_built_from_exemplars(fake: FakeServer, connect: Connec
     path.write_text(json.dumps(rows[0]))
     with pytest.raises(InputError, match="no style beside neutral"):
         client.wait(client.build_space(path, name="mine").id)
+
+
+def test_a_style_space_is_built_from_words_alone(fake: FakeServer, connect: Connect) -> None:
+    client = connect()
+    job = client.build_space(None, name="few", words=["poetic", "concise"])
+    assert StyleSpace.load(client.space(client.wait(job.id).result["space"])).words == ("concise", "poetic")
+    with pytest.raises(MismatchError, match="wants the sentence encoder 'other'"):
+        client.build_space(None, name="few", encoder="other")
 
 
 def test_explanations_and_merges_are_jobs(fake: FakeServer, connect: Connect) -> None:

@@ -204,6 +204,16 @@ def exemplars(*styles: str, version: int) -> tuple[dict[str, Any], dict[str, Any
     return found, resource("StyleSpace", "words", spec)
 
 
+def test_a_style_space_is_words_alone_and_an_encoder_that_the_server_lacks_is_said(space: Space, worker: Operator) -> None:
+    spec = {"baseModel": {"name": "starter"}, "version": 1, "words": ["poetic", "concise"]}
+    space.apply(resource("StyleSpace", "few", spec), resource("StyleSpace", "odd", {**spec, "encoder": "no/such-encoder"}))
+    space.apply(resource("StyleSpace", "wrong", {**spec, "words": ["poetic", "grumpy"]}))
+    space.ready("few", kind="sspace")
+    assert set((space.get("few", "sspace") or {})["status"]["words"]) == {"poetic", "concise"}
+    assert "the sentence encoder 'no/such-encoder'" in space.reason("odd", "Mismatch", "Stored", kind="sspace")
+    assert "No exemplars are in the style 'grumpy'" in space.reason("wrong", "BadInput", "Stored", kind="sspace")
+
+
 def test_a_style_space_is_built_and_replaced_while_the_old_one_serves(space: Space, site: Site, worker: Operator) -> None:
     names = ("first", "second")
     space.apply(*exemplars("poetic", "concise", version=1))

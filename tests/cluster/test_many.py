@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import measure_operator
+import operator_bench
 import pytest
 from cluster_cases import Space, operating, resource, until
 from control_plane import ControlPlane
@@ -31,11 +31,11 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 
 def test_hundreds_at_once(plane: ControlPlane, tmp_path: Path) -> None:
-    space, fake, token = Space(plane, measure_operator.NAMESPACE), FakeServer(), tmp_path / "token"
+    space, fake, token = Space(plane, operator_bench.NAMESPACE), FakeServer(), tmp_path / "token"
     plane.kubectl("create", "namespace", space.name)
     token.touch(mode=0o600)
     token.write_text("any")
-    with measure_operator.bucket(tmp_path / "minio", MANY) as (secret, digests), fake.serve() as url:
+    with operator_bench.bucket(tmp_path / "minio", MANY) as (secret, digests), fake.serve() as url:
         space.apply(
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bucket"}, "stringData": secret},
             resource("BaseModel", "starter", {"source": "starter:base"}),
@@ -56,7 +56,7 @@ def test_hundreds_at_once(plane: ControlPlane, tmp_path: Path) -> None:
 
 async def create(plane: ControlPlane, digests: list[str]) -> None:
     client = AsyncClient(KubeConfig.from_file(plane.kubeconfig))
-    await measure_operator.apply(client, digests)
+    await operator_bench.apply(client, digests)
     await client.close()
 
 

@@ -102,10 +102,16 @@ def test_whoever_is_left_behind_is_named() -> None:
 
 OLD = StyleSpaceStatus(current=SpaceVersion(version=1, digest=SPACE))
 ROLLING = OLD.model_copy(update={"next": SpaceVersion(version=2, digest=NEXT)})
-BUILD = BuildSpace(ConfigMapKey(name="texts", key="exemplars.jsonl"), None, "team.mine.v1")
+BUILD = BuildSpace("team.mine.v1", ConfigMapKey(name="texts", key="exemplars.jsonl"))
 SPACES: list[tuple[str, SpaceObserved, Action | None, dict[str, str]]] = [
     ("no base", space(base=None), None, {"Accepted": "-BaseModelMissing", "Stored": "-Waiting"}),
     ("new", space(), BUILD, {"Accepted": "Accepted", "Stored": "-Building", "RolledOut": "-Waiting", "Ready": "-Building"}),
+    (
+        "of XPerT's own exemplars, some words",
+        space(spec={"exemplars": None, "words": ["poetic", "terse"], "encoder": "mini"}),
+        BuildSpace("team.mine.v1", None, ("poetic", "terse"), encoder="mini"),
+        {"Stored": "-Building"},
+    ),
     ("under way", space(server=SpaceKnown(job=job("running", kind="space"))), None, {"Stored": "-Building"}),
     (
         "wrong exemplars",

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 MOBILE = Path(__file__).parents[2] / "mobile"
-ENCODER_ONLY = {"encoder_export.py"}
+ENCODER_ONLY = {"encoder_export.py", "comparison.py"}
 
 
 def imported(files: list[Path]) -> set[str]:

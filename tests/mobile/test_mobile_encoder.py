@@ -18,7 +18,8 @@ from xpert_mobile.engine import Program
 from xpert_mobile.export import check_program
 from xpert_mobile.export_cache import kept
 from xpert_mobile.geometry import read_geometry
-from xpert_mobile.runtime import ExecuTorchRuntime, encode_texts
+from xpert_mobile.runtime import ExecuTorchRuntime
+from xpert_mobile.samples import encode_texts
 
 pytestmark = pytest.mark.slow
 

@@ -23,9 +23,13 @@ from xpert.models.digest import base_digest
 from xpert.models.prompting import answer_ids, prompt_ids
 from xpert_mobile.adapter_state import fresh, from_peft, to_peft
 from xpert_mobile.checkpoint import read_checkpoint, write_checkpoint
+from xpert_mobile.engine import Program
 from xpert_mobile.geometry import PROJECTIONS, read_geometry
+from xpert_mobile.layers import row_sum
+from xpert_mobile.lowering import lower
 from xpert_mobile.rotary import rotary_tables
-from xpert_mobile.runtime import ExecuTorchRuntime, encode_texts
+from xpert_mobile.runtime import ExecuTorchRuntime
+from xpert_mobile.samples import encode_texts
 from xpert_mobile.training import adamw
 
 RUNTIME = ExecuTorchRuntime()
@@ -256,3 +260,11 @@ def test_other_architectures_are_refused(
     (tmp_path / "m" / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(error, match=match):
         read_geometry(tmp_path / "m")
+
+
+def test_a_width_that_an_export_met_first_is_exported_again() -> None:
+    x = torch.randn(3, 1013)  # no other test's width
+    for _ in range(2):
+        program = Program(lower({"sum": (row_sum, (x,))}), threads=1)
+        (found,) = program.run("sum", [x.numpy()])
+        np.testing.assert_allclose(found, x.sum(-1, keepdim=True).numpy(), rtol=1e-4, atol=1e-4)

@@ -227,6 +227,9 @@ def test_a_space_is_built_from_exemplars_and_pllms_are_explained_in_it(
     assert (job["id"], job["state"], job["done"]) == (first.json()["id"], "succeeded", len(texts))
     space = client.get(f"/v1/spaces/{job['result']['space']}").json()
     assert (space["name"], space["version"], space["words"]) == ("two", 3, ["concise", "poetic"])
+    other = client.post("/v1/spaces", json={**asked, "encoder": "other"})
+    assert (other.status_code, other.json()["code"]) == (422, "mismatch"), other.text
+    assert client.post("/v1/spaces", json={**asked, "encoder": space["encoder"]}).json()["id"] == job["id"]
     expected = build_space(texts, default_encoder(), name="two", version=3)
     np.testing.assert_allclose(site.services.spaces.load(space["digest"]).axes, expected.axes, atol=1e-4)
     for name in ("concise", "poetic"):

@@ -1,220 +1,49 @@
 """What the operator needs for 1, 100 and 10,000 pLLMs: seconds, memory, requests, on a real API server.
 
-``python tests/tools/measure_operator.py [--counts 1,100,10000] [-o FILE]``. The XPerT server behind is `xpert.client.fake` in a
-process of its own, which explains at once: the time of an explanation is the server's, and is set apart in this way. The
-adapters, each another one, come from a real S3 server.
+``python tests/tools/measure_operator.py [--counts 1,100,10000] [-o FILE]``, or with ``--failovers 5`` how long the second of
+two replicas takes until it has made a pLLM ready that was applied when the first was killed. The XPerT server behind is
+`xpert.client.fake` in a process of its own, which explains at once: the time of an explanation is the server's, and is set
+apart in this way. The adapters, each another one, come from a real S3 server.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
-import os
-import re
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import datetime
-from io import BytesIO
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import control_plane
-import httpx2
-import minio_server
 from control_plane import ControlPlane
 from lightkube import AsyncClient, KubeConfig
 from lightkube.core.exceptions import ApiError
-from minio import Minio
+from lightkube.resources.coordination_v1 import Lease
+from operator_bench import (
+    NAMESPACE,
+    ROOT,
+    SLOW,
+    Fake,
+    Operator,
+    apply,
+    bucket,
+    delete,
+    everything,
+    ready_at,
+    requests_of,
+    wait_gone,
+    wait_ready,
+)
 
 from xpert.bench.record import installed, provenance
-from xpert.client.fake import FakeServer
-from xpert.client.fake.state import adapter_bytes
-from xpert.core.files import sha256_hex
-from xpert.wire import CatalogueInfo
-from xpert_operator.cluster import RESOURCES
-
-ROOT = Path(__file__).parents[2]
-SLOW = httpx2.Timeout(120.0)
-
-BUCKET, NAMESPACE, AT_ONCE = "adapters", "bench", 32
-WEIGHTS = "adapter_model.safetensors"
-PLLM = RESOURCES["PersonalizedLLM"]
-OURS = {"GET personalizedllms", "POST personalizedllms", "DELETE personalizedllms"}
-"""Requests of this script, not the operator's."""
-
-
-def serve() -> None:
-    """Be the XPerT server; answers each line on the standard input with the counts of requests so far."""
-    fake = FakeServer()
-    made, counts = fake.state.catalogue, Counter[str]()
-    held: list[tuple[CatalogueInfo, bytes]] = []
-
-    def catalogue(base: str) -> tuple[CatalogueInfo, bytes]:
-        # It is made once: the fake would cut ten thousand pLLMs anew whenever it is asked for the version.
-        held[:] = held or [made(base)]
-        return held[0]
-
-    fake.state.catalogue = catalogue  # type: ignore[method-assign]
-    with fake.serve() as url:
-        sys.stdout.write(f"{url}\n")
-        sys.stdout.flush()
-        for _ in sys.stdin:
-            seen, fake.seen[:] = list(fake.seen), []
-            counts.update(
-                f"{each.method} {'/'.join(each.path.split('/')[: 3 if each.path.startswith('/v1') else 2])}" for each in seen
-            )
-            sys.stdout.write(f"{json.dumps(dict(sorted(counts.items())))}\n")
-            sys.stdout.flush()
-
-
-class Fake:
-    """That server, from outside."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, __file__, "--serve"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.url = self._line()
-
-    def counts(self) -> Counter[str]:
-        assert self._process.stdin
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return Counter(json.loads(self._line()))
-
-    def end(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-    def _line(self) -> str:
-        assert self._process.stdout
-        return self._process.stdout.readline().strip()
-
-
-class Operator:
-    """The operator's process."""
-
-    def __init__(self, plane: ControlPlane, url: str, folder: Path) -> None:
-        command = [sys.executable, "-W", "ignore", "-m", "xpert_operator", "--server", url]
-        with (folder / "operator.log").open("ab") as log:
-            env = {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
-
-    def __enter__(self) -> Operator:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(60) == 0
-
-    def use(self) -> dict[str, float]:
-        """Memory in MiB, the most and now, and the seconds of a processor."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        mib = {name: int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) / 1024 for name in ("VmHWM", "VmRSS")}  # type: ignore[index]
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        ticks = int(fields[11]) + int(fields[12])
-        return {"peak_mib": round(mib["VmHWM"]), "mib": round(mib["VmRSS"]), "cpu_s": ticks / os.sysconf("SC_CLK_TCK")}
-
-
-@contextmanager
-def bucket(folder: Path, n: int) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """A bucket with so many adapters; gives the credentials and the digests of the weights."""
-    folder.mkdir()
-    with minio_server.running(folder) as server:
-        client = Minio(f"127.0.0.1:{server.port}", server.user, server.password, secure=False, region=minio_server.REGION)
-        client.make_bucket(BUCKET)
-
-        def upload(number: int) -> str:
-            files = adapter_bytes(f"adapter {number}")
-            for name, blob in files.items():
-                client.put_object(BUCKET, f"{number}/{name}", BytesIO(blob), len(blob))
-            return sha256_hex(files[WEIGHTS])
-
-        with ThreadPoolExecutor(4) as pool:
-            digests = list(pool.map(upload, range(n)))
-        secret = {
-            "AWS_ACCESS_KEY_ID": server.user,
-            "AWS_SECRET_ACCESS_KEY": server.password,
-            "AWS_ENDPOINT_URL": server.url,
-            "AWS_REGION": minio_server.REGION,
-        }
-        yield secret, digests
-
-
-def requests_of(plane: ControlPlane) -> Counter[str]:
-    """What the API server was asked by others than this script, by verb and resource."""
-    counts = Counter[str]()
-    for line in plane.kubectl("get", "--raw", "/metrics").stdout.splitlines():
-        if not line.startswith("apiserver_request_total{"):
-            continue
-        labels, _, value = line.rpartition(" ")
-        found = dict(re.findall(r'(\w+)="([^"]*)"', labels))
-        name = f"{found['verb']} {found['resource']}{'/' + found['subresource'] if found['subresource'] else ''}"
-        if name not in OURS and (found["group"] == "xpert.dev" or found["resource"] in {"events", "secrets"}):
-            counts[name] += int(float(value))
-    return counts
-
-
-async def delete(client: AsyncClient, n: int) -> None:
-    """Delete one by one: the API server ends a request for a whole large collection before it is done."""
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def one(number: int) -> None:
-        async with gate:
-            await client.delete(PLLM, f"p{number}", namespace=NAMESPACE)
-
-    await asyncio.gather(*(one(number) for number in range(n)))
-
-
-async def apply(client: AsyncClient, digests: list[str]) -> None:
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def one(number: int, digest: str) -> None:
-        adapter = {"uri": f"s3://{BUCKET}/{number}", "digest": digest, "secretRef": {"name": "bucket"}}
-        spec = {"baseModel": {"name": "starter"}, "adapter": adapter}
-        async with gate:
-            await client.create(PLLM(metadata={"name": f"p{number}", "namespace": NAMESPACE}, spec=spec))
-
-    await asyncio.gather(*(one(number, digest) for number, digest in enumerate(digests)))
-
-
-async def wait_ready(client: AsyncClient, n: int) -> None:
-    for number in range(n):
-        while True:
-            found: Any = await client.get(PLLM, f"p{number}", namespace=NAMESPACE)
-            if _ready_at(found) is not None:
-                break
-            await asyncio.sleep(0.05 if n < 100 else 0.5)
-
-
-async def wait_gone(client: AsyncClient, n: int) -> None:
-    for number in range(n):
-        while True:
-            try:
-                await client.get(PLLM, f"p{number}", namespace=NAMESPACE)
-            except ApiError as error:
-                assert error.status.code == 404
-                break
-            await asyncio.sleep(0.05 if n < 100 else 0.5)
-
-
-def _ready_at(found: Any) -> datetime | None:
-    conditions = (found.status or {}).get("conditions") or []
-    held = [each for each in conditions if each["type"] == "Ready" and each["status"] == "True"]
-    return datetime.fromisoformat(held[0]["lastTransitionTime"]) if held else None
-
-
-async def _all(client: AsyncClient) -> AsyncIterator[Any]:
-    async for found in client.list(PLLM, namespace=NAMESPACE, chunk_size=500):
-        yield found
+from xpert_operator.settings import Settings
 
 
 async def measure(plane: ControlPlane, fake: Fake, folder: Path, digests: list[str]) -> dict[str, Any]:
@@ -243,7 +72,7 @@ async def applied(plane: ControlPlane, fake: Fake, folder: Path, client: AsyncCl
         applied_s = time.monotonic() - began
         await wait_ready(client, n)
         ready_s = time.monotonic() - began
-        waits = [(_ready_at(each) - each.metadata.creationTimestamp).total_seconds() async for each in _all(client)]  # type: ignore[operator]
+        waits = [(ready_at(each) - each.metadata.creationTimestamp).total_seconds() async for each in everything(client)]  # type: ignore[operator]
         return {
             "n": n,
             "applied_s": round(applied_s, 2),
@@ -282,6 +111,53 @@ async def deleted(plane: ControlPlane, fake: Fake, folder: Path, client: AsyncCl
         return round(time.monotonic() - began, 2)
 
 
+async def failed_over(plane: ControlPlane, folder: Path, digest: str, times: int) -> dict[str, Any]:
+    """Kill the replica that works, so often, and time until the other has made a pLLM ready that was applied just then."""
+    client = AsyncClient(KubeConfig.from_file(plane.kubeconfig), timeout=SLOW)
+    fake = Fake()
+    lease = ("--lease", "xpert-operator", "--lease-namespace", NAMESPACE)
+    names = (f"replica-{number}" for number in itertools.count())
+
+    def replica() -> tuple[str, Operator]:
+        name = next(names)
+        return name, Operator(plane, fake.url, folder, *lease, "--identity", name)
+
+    async def holder() -> str:
+        while True:
+            with suppress(ApiError):
+                found = await client.get(Lease, "xpert-operator", namespace=NAMESPACE)
+                if found.spec and found.spec.holderIdentity in running:
+                    return found.spec.holderIdentity
+            await asyncio.sleep(0.1)
+
+    seconds: list[float] = []
+    running = dict(replica() for _ in range(2))
+    try:
+        for _ in range(times):
+            await asyncio.sleep(5)  # the other one is up, and waits
+            running.pop(await holder()).kill()
+            began = time.monotonic()
+            await apply(client, [digest])
+            await wait_ready(client, 1)
+            seconds.append(round(time.monotonic() - began, 2))
+            await delete(client, 1)
+            await wait_gone(client, 1)
+            running.update([replica()])
+            _said({"failover_s": seconds[-1]})
+    finally:
+        for operator in running.values():
+            operator.__exit__()
+        fake.end()
+        await client.close()
+    return {
+        "n": len(seconds),
+        "lease_s": Settings.lease_s,
+        "seconds": seconds,
+        "median_s": statistics.median(seconds),
+        "longest_s": max(seconds),
+    }
+
+
 async def _looked(fake: Fake, served: Counter[str], n: int) -> None:
     """Wait until a new operator has looked at all."""
     while (fake.counts() - served)["GET /v1/pllms"] < n:
@@ -302,13 +178,10 @@ def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", default="1,100,10000")
+    parser.add_argument("--failovers", type=int, default=0, help="kill the replica that works so often, instead of --counts")
     parser.add_argument("-o", "--out", type=Path)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.serve:
-        serve()
-        return
-    counts = [int(count) for count in given.counts.split(",")]
+    counts = [1] if given.failovers else [int(count) for count in given.counts.split(",")]
     runs = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -327,6 +200,12 @@ def main() -> None:
             ]
             for body in bodies:
                 plane.kubectl("apply", "-n", NAMESPACE, "-f", "-", text=json.dumps(body))
+            if given.failovers:
+                found = asyncio.run(failed_over(plane, folder, digests[0], given.failovers))
+                sys.stdout.write(f"{json.dumps(found, indent=1)}\n")
+                if given.out:
+                    write(given.out, "operator-failover", found)
+                return
             for count in counts:
                 fake = Fake()
                 try:
@@ -336,11 +215,11 @@ def main() -> None:
                 sys.stdout.write(f"{json.dumps(runs[-1], indent=1)}\n")
                 sys.stdout.flush()
                 if given.out:
-                    write(given.out, runs)  # after each, as the largest takes long
+                    write(given.out, "operator", {"runs": runs})  # after each, as the largest takes long
 
 
-def write(path: Path, runs: list[dict[str, Any]]) -> None:
-    record = {"benchmark": "operator", "kubernetes": control_plane.VERSION, "runs": runs, **provenance(seed=0)}
+def write(path: Path, benchmark: str, found: dict[str, Any]) -> None:
+    record = {"benchmark": benchmark, "kubernetes": control_plane.VERSION, **found, **provenance(seed=0)}
     record["versions"] = {name: installed(name) for name in ("xpert", "xpert-operator", "kopf", "lightkube")}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

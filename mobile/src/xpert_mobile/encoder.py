@@ -36,6 +36,11 @@ class ExportedSentenceEncoder:
         Name that style spaces record: the same as with torch, for the vectors are the same.
     threads
         CPU threads.
+
+    Attributes
+    ----------
+    path
+        The program's file.
     """
 
     def __init__(self, folder: Path, *, cache: Path, label: str = MINILM, threads: int = 2) -> None:
@@ -44,8 +49,8 @@ class ExportedSentenceEncoder:
         self._tokenizer = read_tokenizer(folder)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_length)
-        path = kept("encoder", f"{base_digest(folder)} {self.max_length}", cache, lambda: self._exported(folder))
-        self._program = Program(path, threads=threads)
+        self.path = kept("encoder", f"{base_digest(folder)} {self.max_length}", cache, lambda: self._exported(folder))
+        self._program = Program(self.path, threads=threads)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit embeddings of ``texts``, shape (n_texts, dim)."""

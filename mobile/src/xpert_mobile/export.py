@@ -11,8 +11,9 @@ from torch import Tensor
 from xpert.core.errors import TrainingError
 from xpert_mobile.engine import Program
 from xpert_mobile.export_cache import Bucket
-from xpert_mobile.geometry import PROJECTIONS, Geometry, shapes_of, weight_names
-from xpert_mobile.layers import DecoderLayer, loss_and_gradient, next_token_logits
+from xpert_mobile.export_head import head_methods
+from xpert_mobile.geometry import PROJECTIONS, SCALED, Geometry, layer_weights, shapes_of
+from xpert_mobile.layers import DecoderLayer, dequantized, next_token_logits
 from xpert_mobile.lowering import Method, lower
 from xpert_mobile.rotary import context_tables
 
@@ -63,44 +64,30 @@ def _training_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method], d
     batch, length = bucket.batch, bucket.length
     x, dy = (torch.randn(batch, length, g.hidden, generator=random) for _ in range(2))
     context = [torch.from_numpy(table) for table in context_tables(g, length)]
-    weights, lora, scale = _example_layer(g, bucket.rank, random)
-    n = len(weights)
+    weights, lora, scale = _example_layer(g, bucket, random)
+    names = layer_weights(g, bucket.precision)
+    n = len(names)
 
     def forward(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
-        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).forward(x, mask)[0]
+        return DecoderLayer(g, dequantized(names, rest[:n]), rest[n:], scale, cos, sin).forward(x, mask)[0]
 
     def backward(
         x: Tensor, dy: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, scale: Tensor, *rest: Tensor
     ) -> tuple[Tensor, ...]:
-        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).backward(x, dy, mask)
+        return DecoderLayer(g, dequantized(names, rest[:n]), rest[n:], scale, cos, sin).backward(x, dy, mask)
 
-    def loss(h: Tensor, norm: Tensor, output: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return loss_and_gradient(g, h, norm, output, target, weight)
-
-    # One text at a time: the logits of a whole batch would outweigh everything else in memory.
-    head = (
-        torch.randn(1, length, g.hidden, generator=random),
-        torch.ones(g.hidden),
-        torch.randn(g.vocabulary, g.hidden, generator=random) * 0.05,
-        torch.randint(0, g.vocabulary, (length, 1), generator=random),
-        torch.full((length, 1), 1.0 / length),
-    )
     with torch.enable_grad():
         leaves = [value.clone().requires_grad_() for value in (x, *lora)]
         y = forward(leaves[0], *context, scale, *weights, *leaves[1:])
         gradients = torch.autograd.grad(y, leaves, dy)
-        hidden = head[0].clone().requires_grad_()
-        normed = hidden * torch.rsqrt((hidden**2).mean(-1, keepdim=True) + g.norm_eps) * head[1]
-        logits = torch.nn.functional.linear(normed.view(-1, g.hidden), head[2])
-        value = (torch.nn.functional.cross_entropy(logits, head[3][:, 0], reduction="none") * head[4][:, 0]).sum()
-        (dh,) = torch.autograd.grad(value, hidden)
     backward(x, dy, *context, scale, *weights, *lora)
     methods: dict[str, Method] = {
         "forward": (forward, (x, *context, scale, *weights, *lora)),
         "backward": (backward, (x, dy, *context, scale, *weights, *lora)),
-        "loss": (loss, head),
     }
-    return methods, {"forward": (y,), "backward": tuple(gradients), "loss": (value, dh)}
+    references: dict[str, tuple[Tensor, ...]] = {"forward": (y,), "backward": tuple(gradients)}
+    head, expected = head_methods(g, length, bucket.vocabulary_block, random)
+    return {**methods, **head}, {**references, **expected}
 
 
 def _generation_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method], dict[str, tuple[Tensor, ...]]]:
@@ -109,11 +96,12 @@ def _generation_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method],
     length = bucket.length
     x = torch.randn(1, length, g.hidden, generator=random)
     mask, cos, sin = (torch.from_numpy(table) for table in context_tables(g, length))
-    weights, lora, scale = _example_layer(g, bucket.rank, random)
-    n = len(weights)
+    weights, lora, scale = _example_layer(g, bucket, random)
+    names = layer_weights(g, bucket.precision)
+    n = len(names)
 
     def prefill(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, scale: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).forward(x, mask)
+        return DecoderLayer(g, dequantized(names, rest[:n]), rest[n:], scale, cos, sin).forward(x, mask)
 
     def decode(
         x: Tensor,
@@ -126,17 +114,18 @@ def _generation_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method],
         scale: Tensor,
         *rest: Tensor,
     ) -> tuple[Tensor, ...]:
-        return DecoderLayer(g, rest[:n], rest[n:], scale, cos, sin).decode(x, mask, place, keys, values)
+        return DecoderLayer(g, dequantized(names, rest[:n]), rest[n:], scale, cos, sin).decode(x, mask, place, keys, values)
 
     def logits(h: Tensor, norm: Tensor, output: Tensor) -> Tensor:
         return next_token_logits(g, h, norm, output)
 
+    rows = bucket.vocabulary_block or g.vocabulary
     whole = prefill(x, mask, cos, sin, scale, *weights, *lora)
     place = torch.zeros(length, 1)
     place[-1] = 1
     cached = [(part * (1 - place)).contiguous() for part in whole[1:]]
     now = (x[:, -1:].clone(), mask[-1:].clone(), place, cos[-1:].clone(), sin[-1:].clone(), *cached)
-    head = (torch.randn(1, 1, g.hidden, generator=random), torch.ones(g.hidden), torch.randn(g.vocabulary, g.hidden) * 0.05)
+    head = (torch.randn(1, 1, g.hidden, generator=random), torch.ones(g.hidden), torch.randn(rows, g.hidden) * 0.05)
     methods: dict[str, Method] = {
         "prefill": (prefill, (x, mask, cos, sin, scale, *weights, *lora)),
         "decode": (decode, (*now, scale, *weights, *lora)),
@@ -150,20 +139,24 @@ def _generation_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method],
     return methods, references
 
 
-def _example_layer(g: Geometry, rank: int, random: torch.Generator) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def _example_layer(g: Geometry, bucket: Bucket, random: torch.Generator) -> tuple[list[Tensor], list[Tensor], Tensor]:
     shapes = shapes_of(g)
     weights = []
-    for name in weight_names(g):
-        projection = name.split(".")[-2]
-        if name.endswith(".bias"):
+    for name in layer_weights(g, bucket.precision):
+        projection, kind = name.split(".")[-2:]
+        if kind == "bias":
             weights.append(torch.randn(shapes[projection][0], generator=random) * 0.1)
-        elif projection in shapes:
-            weights.append(torch.randn(*shapes[projection], generator=random) / shapes[projection][1] ** 0.5)
-        else:
+        elif kind == SCALED:
+            weights.append((0.5 + torch.rand(shapes[projection][0], 1, generator=random)) / 64 / shapes[projection][1] ** 0.5)
+        elif projection not in shapes:
             weights.append(1 + 0.1 * torch.randn(g.hidden, generator=random))
+        elif bucket.precision == "int8":
+            weights.append(torch.randint(-127, 128, shapes[projection], generator=random, dtype=torch.int8))
+        else:
+            weights.append(torch.randn(*shapes[projection], generator=random) / shapes[projection][1] ** 0.5)
     lora = []
     for projection in PROJECTIONS:
         outputs, inputs = shapes[projection]
-        lora.append(torch.randn(rank, inputs, generator=random) / inputs**0.5)
-        lora.append(torch.randn(outputs, rank, generator=random) * 0.05)
+        lora.append(torch.randn(bucket.rank, inputs, generator=random) / inputs**0.5)
+        lora.append(torch.randn(outputs, bucket.rank, generator=random) * 0.05)
     return weights, lora, torch.tensor([2.0])

@@ -12,7 +12,7 @@ from xpert.core.errors import FileFormatError
 from xpert.core.files import sha256_hex, write_atomic
 from xpert_mobile.geometry import Geometry
 
-REVISION = 3
+REVISION = 5
 """Raised whenever the programs themselves change, so that kept ones are made again."""
 
 DIGEST, CHUNK = 32, 1 << 20
@@ -29,16 +29,21 @@ class Bucket:
         Of the adapter.
     batch, length
         Texts and tokens a run.
+    precision
+        Of the base's projections, one of `PRECISIONS`.
+    vocabulary_block
+        Rows of the output layer a run of the head; None: all of them.
     """
 
     rank: int
     batch: int
     length: int
+    precision: str = "float32"
+    vocabulary_block: int | None = None
 
 
-def training_path(geometry: Geometry, *, rank: int, batch: int, length: int, cache: Path) -> Path:
+def training_path(geometry: Geometry, bucket: Bucket, cache: Path) -> Path:
     """Return the file of a training program, exporting it if it is not in ``cache``."""
-    bucket = Bucket(rank=rank, batch=batch, length=length)
 
     def export() -> bytes:
         from xpert_mobile.export import training_program  # only a program that is not there yet needs the exporter
@@ -48,9 +53,8 @@ def training_path(geometry: Geometry, *, rank: int, batch: int, length: int, cac
     return kept("train", f"{geometry.layer_key()} {bucket}", cache, export)
 
 
-def generation_path(geometry: Geometry, *, rank: int, length: int, cache: Path) -> Path:
+def generation_path(geometry: Geometry, bucket: Bucket, cache: Path) -> Path:
     """Return the file of a generation program, exporting it if it is not in ``cache``."""
-    bucket = Bucket(rank=rank, batch=1, length=length)
 
     def export() -> bytes:
         from xpert_mobile.export import generation_program
@@ -90,3 +94,8 @@ def kept(kind: str, content: str, cache: Path, export: Callable[[], bytes]) -> P
         if stream.read() != total.digest():
             raise FileFormatError(f"The program '{path}' has changed since it was exported. Remove it; it is exported again.")
     return path
+
+
+def program_bytes(path: Path) -> bytes:
+    """Return the program of a kept file, without the digest behind it."""
+    return path.read_bytes()[:-DIGEST]

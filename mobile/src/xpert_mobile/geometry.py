@@ -18,6 +18,12 @@ SUPPORTED = {"llama": False, "qwen2": True}
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Linear modules of a layer, in the order in which programs take their adapters."""
 
+PRECISIONS = ("float32", "int8")
+"""How a base's projections are stored: as they are, or as whole numbers with a scale for every output row."""
+
+SCALED = "weight_scale"
+"""Ends the names of the scales of int8 weights, shape (n_outputs, 1)."""
+
 MASKED = -1e9
 """Added to the scores of what a token must not attend to."""
 
@@ -132,6 +138,12 @@ def weight_names(geometry: Geometry) -> list[str]:
     names = ["input_layernorm.weight", "post_attention_layernorm.weight"]
     names += [f"{module_of(p)}.weight" for p in PROJECTIONS]
     return names + ([f"self_attn.{p}.bias" for p in PROJECTIONS[:3]] if geometry.qkv_bias else [])
+
+
+def layer_weights(geometry: Geometry, precision: str) -> list[str]:
+    """List what programs take of a layer: its weights, and where they are int8 the scales behind each of them."""
+    scaled = {f"{module_of(p)}.weight" for p in PROJECTIONS} if precision == "int8" else set()
+    return [part for name in weight_names(geometry) for part in ([name, f"{name}_scale"] if name in scaled else [name])]
 
 
 def shapes_of(geometry: Geometry) -> dict[str, tuple[int, int]]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+import torch.ao.quantization.fx._decomposed  # registers the conversion that the delegate takes
 from torch import Tensor
 from torch.nn.functional import linear
 
-from xpert_mobile.geometry import PROJECTIONS, Geometry
+from xpert_mobile.geometry import PROJECTIONS, SCALED, Geometry
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Lora:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return y for x (..., n_inputs)."""
-        return linear(x, self.W, self.bias) + linear(linear(x, self.A), self.B) * self.scale
+        y = linear(x, self.W) + linear(linear(x, self.A), self.B) * self.scale
+        # Added by itself: the delegate takes no product whose bias is an input, and what it leaves runs ten times slower.
+        return y if self.bias is None else y + self.bias
 
     def backward(self, x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of x, A and B; x (..., n_inputs), dy (..., n_outputs)."""
@@ -186,7 +189,7 @@ def row_sum(x: Tensor) -> Tensor:
 
 @cache
 def _ones(n: int) -> Tensor:
-    """Keep one tensor a width, so that exports hold it as a constant; their references, computed before, make it."""
+    """Keep one tensor a width, so that exports hold it as a constant; made by a run before the export."""
     return torch.ones(1, n)
 
 
@@ -218,3 +221,74 @@ def next_token_logits(geometry: Geometry, h: Tensor, norm: Tensor, output: Tenso
     """Return the logits (1, vocabulary) after hidden states h (1, 1, H)."""
     n, _ = rms_norm(h, norm, geometry.norm_eps)
     return linear(n.view(1, geometry.hidden), output)
+
+
+def block_scores(
+    geometry: Geometry, h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor, local: Tensor, inside: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a block of the vocabulary adds to the loss: its largest logit, its sum of exponentials, the target's logit.
+
+    Parameters
+    ----------
+    geometry
+        Sizes.
+    h
+        Output of the last layer, shape (1, S, H).
+    norm, rows, bias
+        Weights of the final norm, rows of the output layer (block, H), and what is added to their logits (block,).
+    local, inside
+        Place of the next token in the block (S, 1), and whether it is in it, 1 or 0.
+    """
+    logits = _block_logits(geometry, h, norm, rows, bias)
+    maximum = torch.amax(logits, -1, keepdim=True)
+    return maximum, row_sum(torch.exp(logits - maximum)), torch.gather(logits, 1, local) * inside
+
+
+def block_pull(
+    geometry: Geometry,
+    h: Tensor,
+    norm: Tensor,
+    rows: Tensor,
+    bias: Tensor,
+    local: Tensor,
+    inside: Tensor,
+    weight: Tensor,
+    log_total: Tensor,
+) -> Tensor:
+    """Return a block's part of the gradient of the normed hidden states, shape (1, S, H).
+
+    ``weight`` (S, 1) is every token's in the loss, ``log_total`` (S, 1) the logarithm of the whole vocabulary's sum of
+    exponentials; the others are those of `block_scores`.
+    """
+    probability = torch.exp(_block_logits(geometry, h, norm, rows, bias) - log_total)
+    dlogits = torch.scatter_add(probability, 1, local, -inside) * weight
+    return torch.mm(dlogits, rows).view(h.shape)
+
+
+def through_norm(geometry: Geometry, h: Tensor, norm: Tensor, dn: Tensor) -> Tensor:
+    """Return the gradient of h from that of the normed hidden states, both (1, S, H)."""
+    _, r = rms_norm(h, norm, geometry.norm_eps)
+    return rms_norm_backward(h, r, norm, dn)
+
+
+def _block_logits(geometry: Geometry, h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+    n, _ = rms_norm(h, norm, geometry.norm_eps)
+    return linear(n.view(-1, geometry.hidden), rows) + bias
+
+
+def dequantized(names: Sequence[str], weights: Sequence[Tensor]) -> list[Tensor]:
+    """Return a layer's weights as floats: those that are followed by scales are int8, and scaled by output row.
+
+    The conversion is written so that the delegate takes it: a float copy of the weights never stands in the program's memory.
+    """
+    given = dict(zip(names, weights, strict=True))
+    found = []
+    for name, weight in given.items():
+        if name.endswith(SCALED):
+            continue
+        scale = given.get(f"{name}_scale")
+        if scale is not None:
+            as_float = torch.ops.quantized_decomposed.dequantize_per_tensor.default(weight, 1.0, 0, -128, 127, torch.int8)
+            weight = as_float * scale
+        found.append(weight)
+    return found

@@ -70,8 +70,9 @@ def lower(methods: Mapping[str, Method], *, packed: bool = False, dynamic: Mappi
     with _quiet(), torch.no_grad():
         exported = {}
         for name, (function, inputs) in methods.items():
-            module = function if isinstance(function, nn.Module) else _Method(function)
-            exported[name] = torch.export.export(module.eval(), inputs, dynamic_shapes=(dynamic or {}).get(name), strict=False)
+            module = (function if isinstance(function, nn.Module) else _Method(function)).eval()
+            module(*inputs)  # Makes the constants that functions keep: made while it exports, they would be fakes for good.
+            exported[name] = torch.export.export(module, inputs, dynamic_shapes=(dynamic or {}).get(name), strict=False)
         edge = to_edge_transform_and_lower(
             exported,
             partitioner=[XnnpackPartitioner() if packed else _partitioner()],

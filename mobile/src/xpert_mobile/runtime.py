@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xpert.core.encoder import SentenceEncoder
-from xpert.core.errors import InputError
 from xpert.core.runtime import PersonalizeOptions, PersonalizeResult, Progress
 from xpert.core.texts import PersonalText
 from xpert.models.encoders import minilm_folder
@@ -16,14 +15,10 @@ from xpert_mobile.encoder import ExportedSentenceEncoder
 from xpert_mobile.engine import Program
 from xpert_mobile.generation import Generator
 from xpert_mobile.geometry import Geometry, read_geometry
+from xpert_mobile.samples import Sample, encode_texts, rounded
 from xpert_mobile.tokens import ChatTokenizer
-from xpert_mobile.training import LayerwiseModel, Sample, Trainer
+from xpert_mobile.training import LayerwiseModel, Trainer
 from xpert_mobile.weights import MappedBase
-
-STEP = 32
-"""Lengths are rounded up to a multiple of this, so that few programs serve all texts."""
-
-MAX_LENGTH = 512
 
 
 class ExecuTorchRuntime:
@@ -77,11 +72,11 @@ class ExecuTorchRuntime:
         weights: MappedBase | None = None,
     ) -> LayerwiseModel:
         """Load what computes losses and gradients of a base for texts as long as ``samples``, exporting it if need be."""
-        from xpert_mobile.export_cache import training_path
+        from xpert_mobile.export_cache import Bucket, training_path
 
         geometry = read_geometry(folder)
         length = rounded(max(len(sample.ids) for sample in samples))
-        path = training_path(geometry, rank=rank, batch=options.batch_size, length=length, cache=cache)
+        path = training_path(geometry, Bucket(rank=rank, batch=options.batch_size, length=length), cache)
         base = weights or MappedBase(folder, geometry, cache)
         program = Program(path, threads=options.threads)
         return LayerwiseModel(base, geometry, program, batch=options.batch_size, length=length)
@@ -108,7 +103,7 @@ class ExecuTorchRuntime:
         cache: Path,
     ) -> list[str]:
         """Answer ``prompts`` greedily with the base or with base + adapter."""
-        from xpert_mobile.export_cache import generation_path
+        from xpert_mobile.export_cache import Bucket, generation_path
 
         folder = resolve(base)
         geometry = read_geometry(folder)
@@ -119,7 +114,7 @@ class ExecuTorchRuntime:
         weights = MappedBase(folder, geometry, cache)
         state = self._state(geometry, weights, adapter, rank=1, alpha=1.0, seed=0)
         length = min(rounded(max(map(len, ids)) + max_new_tokens), geometry.context)
-        path = generation_path(geometry, rank=state.rank, length=length, cache=cache)
+        path = generation_path(geometry, Bucket(rank=state.rank, batch=1, length=length), cache)
         generator = Generator(weights, geometry, Program(path, threads=threads), length=length)
         answers = [generator.answer(row, state, end=tokens.end, max_new_tokens=max_new_tokens) for row in ids]
         return [tokens.decode(answer) for answer in answers]
@@ -130,29 +125,3 @@ class ExecuTorchRuntime:
         if adapter is None:
             return fresh(geometry, rank=rank, alpha=alpha, seed=seed)
         return from_peft(resolve(adapter), geometry, weights.digest, rank=rank, alpha=alpha, seed=seed)
-
-
-def encode_texts(folder: Path, texts: Sequence[PersonalText], geometry: Geometry) -> list[Sample]:
-    """Turn personal texts into ids; a text without a prompt answers an open one.
-
-    Raises
-    ------
-    InputError
-        There are none, or a prompt leaves no room for its text.
-    """
-    if not texts:
-        raise InputError("There are no texts to fine-tune on. Give at least one, better 20 or more.")
-    tokens = ChatTokenizer(folder, n_tokens=geometry.vocabulary)
-    limit = min(MAX_LENGTH, geometry.context)
-    samples = []
-    for i, text in enumerate(texts, 1):
-        prompt, answer = tokens.prompt_ids(text.prompt), tokens.answer_ids(text.text)
-        if len(prompt) >= limit:
-            raise InputError(f"The prompt of text {i} has {len(prompt)} tokens, at most {limit - 1} leave room. Shorten it.")
-        samples.append(Sample(tuple((prompt + answer)[:limit]), len(prompt)))
-    return samples
-
-
-def rounded(length: int) -> int:
-    """Round a length up to the next size that programs are made for."""
-    return -(-length // STEP) * STEP

@@ -29,6 +29,15 @@ class ChatTokenizer:
     n_tokens
         The model's vocabulary: what the tokenizer may give.
 
+    Attributes
+    ----------
+    template
+        Source of the chat template, if the model has one.
+    specials
+        Special tokens by the names that templates use: ``bos_token``, ``eos_token``.
+    end
+        The token that ends an answer.
+
     Raises
     ------
     NotFoundError
@@ -45,11 +54,12 @@ class ChatTokenizer:
             config: dict[str, Any] = json.loads(data)
             template = own.read_bytes().decode() if own.exists() else config.get("chat_template")
             specials = {key: _token(config.get(key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
-            self._template = _environment().from_string(template) if isinstance(template, str) else None
+            self.template: str | None = template if isinstance(template, str) else None
+            self._template = _environment().from_string(self.template) if self.template is not None else None
         except Exception as error:  # compiling a template may raise any error
             raise _broken(folder, error) from error
-        self._specials = {key: value for key, value in specials.items() if value}
-        end = self._tokenizer.token_to_id(self._specials.get("eos_token", ""))
+        self.specials = {key: value for key, value in specials.items() if value}
+        end = self._tokenizer.token_to_id(self.specials.get("eos_token", ""))
         if end is None:
             raise FileFormatError(f"The tokenizer of '{folder}' has no end-of-text token. Set eos_token.")
         self.end = int(end)
@@ -87,7 +97,7 @@ class ChatTokenizer:
     def _written(self, template: Template, asked: str) -> str:
         """Write a prompt out by the chat template."""
         try:
-            return template.render(messages=[{"role": "user", "content": asked}], add_generation_prompt=True, **self._specials)
+            return template.render(messages=[{"role": "user", "content": asked}], add_generation_prompt=True, **self.specials)
         except Exception as error:  # a template is a program: any error may come out of it
             raise InputError(
                 f"The chat template of '{self._folder}' cannot write out the prompt '{asked[:40]}': {error}. Check the template."

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,10 @@ from xpert_mobile.adapter_state import AdapterState, to_peft
 from xpert_mobile.checkpoint import read_checkpoint, write_checkpoint
 from xpert_mobile.engine import Program
 from xpert_mobile.geometry import Geometry
+from xpert_mobile.head import Head
 from xpert_mobile.rotary import context_tables
-from xpert_mobile.weights import MappedBase
+from xpert_mobile.samples import Sample
+from xpert_mobile.weights import BaseWeights
 
 Array = NDArray[np.float32]
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -28,14 +29,6 @@ CLIP = 1.0
 WARM_UP = 0.1
 CHECKPOINT_EVERY = 5
 """Steps between two checkpoints; a run that was cut off repeats at most these, to the same bits."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One text as ids; the first ``n_prompt`` of them are the prompt, which the loss leaves out."""
-
-    ids: tuple[int, ...]
-    n_prompt: int
 
 
 class LayerwiseModel:
@@ -51,11 +44,23 @@ class LayerwiseModel:
         As of `xpert_mobile.export.training_program`.
     batch, length
         The program's sizes.
+    vocabulary_block
+        Rows of the output layer that its head takes a run; None: all of them.
     """
 
-    def __init__(self, base: MappedBase, geometry: Geometry, program: Program, *, batch: int, length: int) -> None:
+    def __init__(
+        self,
+        base: BaseWeights,
+        geometry: Geometry,
+        program: Program,
+        *,
+        batch: int,
+        length: int,
+        vocabulary_block: int | None = None,
+    ) -> None:
         self.base, self.geometry, self.program = base, geometry, program
         self.batch, self.length = batch, length
+        self.head = Head(program, base, block=vocabulary_block)
         self.tables = context_tables(geometry, length)
 
     def loss(self, samples: Sequence[Sample], state: AdapterState) -> tuple[float, int]:
@@ -85,9 +90,8 @@ class LayerwiseModel:
         grad, value = np.zeros_like(inputs[-1]), 0.0
         for row in range(len(samples)):
             part = slice(row, row + 1)
-            labels: list[NDArray[Any]] = [target[row, :, None], weight[row, :, None]]
-            loss, grad[part] = self.program.run("loss", [inputs[-1][part], self.base.norm, self.base.output, *labels])
-            value += float(loss)
+            loss, grad[part] = self.head.loss(inputs[-1][part], target[row, :, None], weight[row, :, None])
+            value += loss
         return inputs, grad, value, int(np.count_nonzero(weight))
 
     def _padded(self, samples: Sequence[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,30 @@ Array = NDArray[np.float32]
 
 CHECKED = 1 << 20
 """Values read at a time while weights are checked: more of them are not held in memory."""
+
+
+class BaseWeights(Protocol):
+    """Weights of a base as training and generation read them.
+
+    Attributes
+    ----------
+    digest
+        Of the base.
+    layers
+        What programs take of every layer, in their order.
+    embedding, norm, output
+        Shapes (vocabulary, hidden), (hidden,), (vocabulary, hidden).
+    """
+
+    digest: str
+    layers: Sequence[Sequence[NDArray[Any]]]
+    embedding: Array
+    norm: Array
+    output: Array
+
+    def release(self, layer: int) -> None:
+        """Let the system drop a layer's pages from this process; they are loaded again when they are read."""
+        ...
 
 
 class MappedBase:
@@ -53,10 +79,12 @@ class MappedBase:
             if not path.exists():
                 convert(files, path)
         self._mapped = MappedArrays(path)
-        arrays = self._mapped.arrays
+        arrays = self.arrays = self._mapped.arrays
         self._check(geometry, base)
         names = weight_names(geometry)
-        self.layers = [[arrays[f"model.layers.{i}.{name}"] for name in names] for i in range(geometry.n_layers)]
+        self.layers: Sequence[Sequence[NDArray[Any]]] = [
+            [arrays[f"model.layers.{i}.{name}"] for name in names] for i in range(geometry.n_layers)
+        ]
         self.embedding = arrays["model.embed_tokens.weight"]
         self.norm = arrays["model.norm.weight"]
         self.output = self.embedding if geometry.tied else arrays["lm_head.weight"]
@@ -69,7 +97,7 @@ class MappedBase:
     def _check(self, geometry: Geometry, base: Path) -> None:
         """Compare all weights with what the config calls for; the message lists every misfit."""
         problems = []
-        for name, shape in _shapes(geometry).items():
+        for name, shape in weight_shapes(geometry).items():
             found = self._mapped.arrays.get(name)
             if found is None:
                 problems.append(f"it lacks {name}")
@@ -92,7 +120,8 @@ class MappedBase:
         return True
 
 
-def _shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
+def weight_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every weight that a base of this geometry has."""
     projections = shapes_of(geometry)
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (geometry.vocabulary, geometry.hidden)}
     shapes["model.norm.weight"] = (geometry.hidden,)

@@ -58,10 +58,12 @@ async def act(action: Action, key: Key, mirror: Mirror, cluster: Cluster, server
             return Done(job=await server.explain(action))
         case SetPublished():
             await server.publish(action)
-        case BuildSpace(exemplars, probes, name):
-            texts = await cluster.config_map(key.namespace, exemplars.name, exemplars.key)
-            asked = await cluster.config_map(key.namespace, probes.name, probes.key) if probes else None
-            return Done(job=await server.build_space(texts, asked, name))
+        case BuildSpace():
+            texts, asked = [
+                await cluster.config_map(key.namespace, place.name, place.key) if place else None
+                for place in (action.exemplars, action.probes)
+            ]
+            return Done(job=await server.build_space(action, texts, asked))
         case DeleteDependents(names):
             for name in names:
                 await cluster.delete(Key(PLLM.name, key.namespace, name))

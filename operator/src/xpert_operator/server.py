@@ -14,7 +14,7 @@ from xpert.client import AsyncClient
 from xpert.core.errors import NotFoundError
 from xpert.wire import Base, Job, Space
 from xpert_operator.fetching import fetch
-from xpert_operator.reconcile.views import AskExplanation, AskMerge, Known, PushAdapter, SetPublished, SpaceKnown
+from xpert_operator.reconcile.views import AskExplanation, AskMerge, BuildSpace, Known, PushAdapter, SetPublished, SpaceKnown
 
 FRESH_S = 5.0
 """So long a catalogue's version is taken to be the present one: it is for people to look at."""
@@ -98,16 +98,12 @@ class Server:
         """Ask for an explanation; returns its job."""
         return (await self.client.explain(action.base, action.name, space=action.space)).id
 
-    async def build_space(self, exemplars: str, probes: str | None, name: str) -> str:
+    async def build_space(self, action: BuildSpace, exemplars: str | None, probes: str | None) -> str:
         """Upload exemplars, and probes where there are some, and ask for a style space; returns its job."""
         with tempfile.TemporaryDirectory(prefix="xpert-exemplars-") as folder:
-            path = Path(folder) / "exemplars.jsonl"
-            path.write_text(exemplars, encoding="utf-8")
-            asked = None
-            if probes is not None:
-                asked = Path(folder) / "probes.txt"
-                asked.write_text(probes, encoding="utf-8")
-            return (await self.client.build_space(path, name=name, probes=asked)).id
+            texts, asked = _written(Path(folder) / "exemplars.jsonl", exemplars), _written(Path(folder) / "probes.txt", probes)
+            job = await self.client.build_space(texts, name=action.name, words=action.words, probes=asked, encoder=action.encoder)
+            return job.id
 
     async def publish(self, action: SetPublished) -> None:
         """Put a pLLM into the catalogue, or take it out."""
@@ -134,3 +130,10 @@ class Server:
                 version = None
             held = self._versions[base, space] = monotonic(), version
         return held[1]
+
+
+def _written(path: Path, text: str | None) -> Path | None:
+    if text is None:
+        return None
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -92,9 +92,9 @@ def reconcile_space(seen: SpaceObserved) -> SpacePlan:
 
 def _store(seen: SpaceObserved, known: SpaceKnown, said: Conditions, status: StyleSpaceStatus) -> SpacePlan:
     """Have it built, or say why it is not there."""
-    failure, exemplars, job = seen.failure, seen.spec.exemplars, known.job
-    if exemplars is None:
-        digest = plain(seen.spec.digest) or ""
+    failure, spec, job = seen.failure, seen.spec, known.job
+    if spec.digest is not None:
+        digest = plain(spec.digest) or ""
         said.fails(
             "Stored", "NotFound", f"The server has no style space {digest[:12]}. Upload it there: xpert server space add FILE."
         )
@@ -108,9 +108,14 @@ def _store(seen: SpaceObserved, known: SpaceKnown, said: Conditions, status: Sty
         said.fails("Stored", "Building", "The server builds it.")
         return _plan(seen, said, status, again=pause(said.get("Stored"), seen.now))
     said.works("Stored", "Building", "The server builds it.")
-    name = space_name(seen.meta.namespace, seen.meta.name, seen.spec.version)
-    probes = seen.spec.probes.config_map if seen.spec.probes else None
-    return _plan(seen, said, status, BuildSpace(exemplars.config_map, probes, name))
+    build = BuildSpace(
+        name=space_name(seen.meta.namespace, seen.meta.name, spec.version),
+        exemplars=spec.exemplars.config_map if spec.exemplars else None,
+        words=tuple(spec.words or ()),
+        probes=spec.probes.config_map if spec.probes else None,
+        encoder=spec.encoder,
+    )
+    return _plan(seen, said, status, build)
 
 
 def _roll_out(seen: SpaceObserved, digest: str, said: Conditions, status: StyleSpaceStatus) -> SpacePlan:

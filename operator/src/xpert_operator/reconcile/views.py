@@ -186,11 +186,13 @@ class AddBase(Action):
 
 @dataclass(frozen=True)
 class BuildSpace(Action):
-    """Upload exemplars and ask for a style space; the job's id comes into the status."""
+    """Upload exemplars, XPerT's own where none are named, and ask for a style space; the job's id comes into the status."""
 
-    exemplars: ConfigMapKey
-    probes: ConfigMapKey | None
     name: str
+    exemplars: ConfigMapKey | None
+    words: tuple[str, ...] = ()
+    probes: ConfigMapKey | None = None
+    encoder: str | None = None
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,14 @@ class StyleSpaceSpec(Part):
     """A style space, at one version."""
 
     model_config = rules(
-        rule("has(self.digest) != has(self.exemplars)", "Give either digest or exemplars, and not both."),
-        rule("!has(self.probes) || has(self.exemplars)", "Probes go with exemplars: a digest names a space that has its own."),
+        rule(
+            "has(self.digest) != (has(self.exemplars) || has(self.words))",
+            "Give either digest, or exemplars or words to build from, and not both.",
+        ),
+        rule(
+            "!has(self.digest) || !(has(self.probes) || has(self.encoder))",
+            "Probes and encoder go with exemplars or words: a digest names a space that has its own.",
+        ),
         rule(
             "self == oldSelf || self.version > oldSelf.version",
             "A style space changes only together with its version, upwards: raise version.",
@@ -39,6 +45,18 @@ class StyleSpaceSpec(Part):
     version: int = Field(description="Raised with every change.", ge=1)
     digest: Digest | None = Field(default=None, description="Digest of a style space that the server has already.")
     exemplars: Exemplars | None = Field(default=None, description="Texts that the server builds it from.")
+    words: list[Annotated[str, Field(min_length=1, max_length=64)]] | None = Field(
+        default=None,
+        description="Styles to build it from: of the exemplars, or without these of those that come with XPerT. By default all.",
+        min_length=1,
+        max_length=256,
+    )
+    encoder: str | None = Field(
+        default=None,
+        description="The sentence encoder to build it with; refused where the server has another. By default the server's.",
+        min_length=1,
+        max_length=200,
+    )
     probes: Probes | None = Field(
         default=None, description="What base and pLLMs are asked that are explained in it; by default what the server asks."
     )

@@ -108,6 +108,15 @@ AIMS: tuple[Aim, ...] = (
     *(Aim(benchmark="serve", path=("memory", form, "growth"), value=0.1, at_most=True) for form in ("embedded", "ray 1")),
     Aim(benchmark="serve", path=("explaining", "speedup", "16"), value=3.0),
     Aim(benchmark="serve", path=("failed",), value=0.0, at_most=True),
+    *(
+        Aim(benchmark="native", path=("models", model, precision, key), value=value, at_most=True)
+        for model in ("starter", "smollm-360m", "qwen2-0.5b", "llama-3.2-1b")
+        for precision in ("float32", "int8")
+        for key, value in (("step_ratio", 1.2), ("memory_ratio", 0.1))
+    ),
+    Aim(benchmark="native", path=("choice", "seconds"), value=2.0, at_most=True),
+    # What client-go's leader election waits for by default.
+    Aim(benchmark="operator-failover", path=("longest_s",), value=15.0, at_most=True),
     *(Aim(benchmark="chaos", path=path, value=0.0, at_most=True) for path in NEVER),
     *(Aim(benchmark="personalize", path=("summary", key, "time_saved"), value=0.0) for key in ("90", "70", "50")),
 )

@@ -10,6 +10,7 @@ import warnings
 import typer
 
 from xpert.cli import bench, catalogue, demo, explain, merge, personalize, select_pllm, server, space
+from xpert.cli.extending import add_found
 from xpert.cli.output import fail, note
 from xpert.core.errors import StorageError, XpertError
 
@@ -17,7 +18,7 @@ HELP = """Explainable personalized tuning: choose the nearest personal LLM by co
 
 Exit status: 0 done, 2 wrong usage, 3 bad input, 4 bad or unsafe file, 5 parts that do not belong together, 6 not found,
 7 an optional part is not installed, 8 disk or server, 9 training, 10 another writer was first, 11 no access, 12 too large,
-13 server away or busy, 130 interrupted.
+13 server away or busy, 14 a signature is missing or wrong, 130 interrupted.
 An abstention is an answer, not an error."""
 
 INTERRUPTED = 130
@@ -34,6 +35,7 @@ for command in (server.push, server.pull, server.ls, server.jobs, server.job):
     app.command(command.__name__)(command)
 app.add_typer(bench.app, name="bench", help="Benchmarks: each prints its figures beside the aims.")
 app.command("demo")(demo.demo)
+add_found(app)
 
 
 def main() -> None:

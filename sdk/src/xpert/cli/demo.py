@@ -29,6 +29,12 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything the demo makes.")] = Path("out/demo"),
     user: Annotated[list[str] | None, typer.Option("--user", "-u", help="Example users u01 to u10; may be repeated.")] = None,
     texts: Annotated[Path | None, typer.Option(help="Your own texts instead: .jsonl, .txt, .csv or .parquet.")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="Device runtime; default: native, the phone's own core, where it is built, else executorch, its reference."
+        ),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Watch the whole of XPerT: explain, choose, merge, fine-tune; ends with pictures and a report."""
@@ -41,7 +47,7 @@ def demo(
             for view in _views(result):
                 output.console.print(view)
 
-    done = run_demo(_texts(user, texts), out, say=output.say, warn=output.warn, bar=output.progress, show=show)
+    done = run_demo(_texts(user, texts), out, say=output.say, warn=output.warn, bar=output.progress, show=show, runtime=runtime)
     data = {
         "report": str(done.report),
         "pictures": [str(path) for path in done.pictures.values()],

@@ -110,16 +110,19 @@ def push(
     server: ServerOption = None,
     name: Annotated[str | None, typer.Option(help="Name on the server; without, the adapter's.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is explained.")] = False,
+    sign: Annotated[Path | None, typer.Option("--sign", metavar="KEY", help="Secret key of minisign's to sign it with.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Publish an adapter on a server, which explains it."""
+    from xpert.core.signing import SecretKey
     from xpert.models.names import resolve
 
     output = Output(as_json=json_)
+    key = SecretKey.read(sign) if sign else None
     folder = resolve(adapter)
     with open_client(server, output) as client:
         with output.progress("push") as report:
-            pllm = client.push(folder, base, name or short_name(adapter).lower(), progress=report)
+            pllm = client.push(folder, base, name or short_name(adapter).lower(), progress=report, key=key)
         if wait and pllm.job:
             with output.progress("explain") as report:
                 client.wait(pllm.job, progress=report)
@@ -135,12 +138,18 @@ def pull(
     server: ServerOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write; without, NAME.")] = None,
     offline: OfflineOption = False,
+    trust: Annotated[
+        str | None, typer.Option("--trust", metavar="PUBLIC_KEY", help="Refuse what is not signed by this key (file or base64).")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Fetch an adapter from a server, checked; an interrupted download goes on where it stopped."""
+    from xpert.core.signing import read_public_key
+
     output = Output(as_json=json_)
+    public_key = read_public_key(trust) if trust else None
     with open_client(server, output, offline=offline) as client, output.progress("pull") as report:
-        folder = client.pull(base, name, out or Path(name), progress=report)
+        folder = client.pull(base, name, out or Path(name), progress=report, trust=public_key)
     output.show({"path": str(folder)}, f"Wrote {folder}")
 
 

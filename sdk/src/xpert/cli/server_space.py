@@ -38,10 +38,14 @@ def add(
 
 @app.command()
 def build(
-    exemplars: Annotated[Path, typer.Argument(help='Lines {"id","prompt","style","text"}, style "neutral" included.')],
     name: Annotated[str, typer.Option(help="Name of the space.")],
+    exemplars: Annotated[
+        Path | None, typer.Argument(help='Lines {"id","prompt","style","text"}, style "neutral" included; without, XPerT\'s own.')
+    ] = None,
+    word: Annotated[list[str] | None, typer.Option(help="Take this style; may be given again. Without, all.")] = None,
     version: Annotated[int, typer.Option(min=1, help="Its version.")] = 1,
     probes: Annotated[Path | None, typer.Option(help="What pLLMs are asked in it, a line each; without, the server's.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Refuse a server that has another sentence encoder.")] = None,
     server: ServerOption = None,
     wait: WaitOption = False,
     json_: JsonOption = False,
@@ -50,7 +54,9 @@ def build(
     output = Output(as_json=json_)
     with open_client(server, output) as client:
         with output.progress("push") as report:
-            job = client.build_space(exemplars, name=name, version=version, probes=probes, progress=report)
+            job = client.build_space(
+                exemplars, name=name, version=version, words=word or (), probes=probes, encoder=encoder, progress=report
+            )
         show_job(client, output, job.id, wait=wait)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from xpert.client.cells import CELLS, catalogue_for
 from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operation, Pause, Progress, Work
 from xpert.client.link import TokenSource, segment
 from xpert.client.setting import HOPS, Setting, http_options
+from xpert.core.signing import SecretKey
 from xpert.wire import (
     AuditEntry,
     Base,
@@ -112,15 +113,25 @@ class AsyncClient:
         return await self._run(publishing.add_space(path, progress=progress))
 
     async def build_space(
-        self, exemplars: Path, *, name: str, version: int = 1, probes: Path | None = None, progress: Progress | None = None
+        self,
+        exemplars: Path | None,
+        *,
+        name: str,
+        version: int = 1,
+        words: Sequence[str] = (),
+        probes: Path | None = None,
+        encoder: str | None = None,
+        progress: Progress | None = None,
     ) -> Job:
-        """Have a style space built from a file of exemplars, lines ``{"id", "prompt", "style", "text"}``.
+        """Have a style space built from a file of exemplars, lines ``{"id", "prompt", "style", "text"}``; None takes XPerT's own.
 
         Everyone with a token can read them: they are no place for anybody's private texts. The job's result names the space.
-        ``probes`` is a file of prompts, a line each, that base and pLLMs are asked where they are explained in this space; by
-        default those that the server has.
+        ``words`` takes some of the styles; by default all. ``probes`` is a file of prompts, a line each, that base and pLLMs are
+        asked where they are explained in this space; by default those that the server has. A server whose sentence encoder is
+        not ``encoder`` refuses.
         """
-        return await self._run(publishing.build_space(exemplars, name, version, probes, progress=progress))
+        wanted = publishing.space_draft(name, version, encoder)
+        return await self._run(publishing.build_space(exemplars, wanted, words, probes, progress=progress))
 
     async def describe_space(self, digest: str) -> Space:
         """Return what a style space is."""
@@ -152,9 +163,18 @@ class AsyncClient:
         """Register an uploaded adapter as a pLLM, in no catalogue without ``publish``; asked twice, it is one."""
         return await self._run(publishing.register(base, name, files, publish=publish))
 
-    async def push(self, folder: Path, base: str, name: str, *, publish: bool = True, progress: Progress | None = None) -> Pllm:
-        """Upload an adapter's folder and register it; the answer names the job that explains it."""
-        return await self._run(publishing.push(folder, base, name, publish=publish, progress=progress))
+    async def push(
+        self,
+        folder: Path,
+        base: str,
+        name: str,
+        *,
+        publish: bool = True,
+        progress: Progress | None = None,
+        key: SecretKey | None = None,
+    ) -> Pllm:
+        """Upload an adapter's folder, signed by a ``key``, and register it; the answer names the job that explains it."""
+        return await self._run(publishing.push(folder, base, name, publish=publish, progress=progress, key=key))
 
     async def publish(self, base: str, name: str, *, is_published: bool = True) -> Pllm:
         """Put a pLLM into the catalogue, or take it out; it stays registered and explained."""
@@ -241,8 +261,10 @@ class AsyncClient:
         """Return version, size and names of a base's catalogue."""
         return await self._run(catalogues.catalogue_info(base, space))
 
-    async def pull(self, base: str, name: str, out: Path | None = None, *, progress: Progress | None = None) -> Path:
-        """Return the folder of an adapter, each file checked against its digest.
+    async def pull(
+        self, base: str, name: str, out: Path | None = None, *, progress: Progress | None = None, trust: str | None = None
+    ) -> Path:
+        """Return the folder of an adapter, each file checked against its digest, and all signed by ``trust`` where it is given.
 
         Parameters
         ----------
@@ -250,11 +272,13 @@ class AsyncClient:
             The pLLM, by name or by its id in a compact catalogue.
         out
             Folder to copy it to; without, the cache's own is returned: to be read, and there until room is needed.
-        progress
-            Told of the bytes.
+        progress, trust
+            Told of the bytes; minisign public key, base64 or the key file's text.
         """
         link, offline = self._setting.link, self._setting.offline
-        return await self._run(catalogues.pull(link, self.cache, base, name, out=out, progress=progress, offline=offline))
+        return await self._run(
+            catalogues.pull(link, self.cache, base, name, out=out, progress=progress, offline=offline, trust=trust)
+        )
 
     def tokens(self) -> AsyncIterator[Token]:
         """List the tokens, without their secrets; this and what follows needs a token of scope "admin"."""

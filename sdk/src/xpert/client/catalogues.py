@@ -20,6 +20,7 @@ from xpert.client.cache import Cache
 from xpert.client.downloads import fetch_item
 from xpert.client.exchange import Answer, Operation, Progress, Request, call, work
 from xpert.client.link import Link, segment
+from xpert.client.signing import check_adapter
 from xpert.core.catalogue import Candidates, load_compact
 from xpert.core.delta import apply_delta
 from xpert.core.errors import FileFormatError, MismatchError, NotFoundError, StorageError, UnavailableError, XpertError
@@ -128,9 +129,17 @@ def catalogue_info(base: str, space: str | None = None) -> Operation[CatalogueIn
 
 
 def pull(
-    link: Link, cache: Cache, base: str, name: str, *, out: Path | None, progress: Progress | None, offline: bool
+    link: Link,
+    cache: Cache,
+    base: str,
+    name: str,
+    *,
+    out: Path | None,
+    progress: Progress | None,
+    offline: bool,
+    trust: str | None,
 ) -> Operation[Path]:
-    """Return the folder of an adapter, checked; in the cache, or copied to ``out``.
+    """Return the folder of an adapter, checked, also for its signature by the key ``trust``; in the cache, or copied to ``out``.
 
     Raises
     ------
@@ -140,12 +149,16 @@ def pull(
         It is quarantined, or what came is not what its digest says.
     UnavailableError
         The server is away, and it was not fetched before.
+    UntrustedError
+        It is not signed by the key that is trusted.
     """
     pllm = yield from _known(link, cache, base, name, offline=offline)
     if pllm.quarantined:
         raise FileFormatError(f"The adapter of '{pllm.name}' was refused by the server: {pllm.quarantined}. Choose another pLLM.")
     for again in (True, False):
         folder = yield from fetch_item(cache, pllm.files, progress=progress, size=pllm.adapter_bytes)
+        if trust is not None:
+            yield from work(partial(check_adapter, folder, pllm.files, trust, name=pllm.name))
         try:
             return (yield from work(partial(cache.copy, pllm.files, folder, out))) if out else folder
         except StorageError:

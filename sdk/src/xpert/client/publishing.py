@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -15,9 +15,13 @@ from xpert.client.answers import parse
 from xpert.client.cache import file_sha256
 from xpert.client.exchange import Answer, Exchange, Operation, Progress, Request, call, work
 from xpert.client.sending import Send
+from xpert.client.signing import write_signature
+from xpert.core import data
+from xpert.core.data import StyledText
 from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError, UnavailableError, UnsafeFileError
-from xpert.core.exemplars import check_probes, read_exemplars, save_exemplars
+from xpert.core.exemplars import check_probes, chosen, read_exemplars, save_exemplars
 from xpert.core.files import read_bytes, read_safetensors
+from xpert.core.signing import SecretKey
 from xpert.core.texts import read_texts
 from xpert.wire import (
     ArtifactUpload,
@@ -146,14 +150,26 @@ def add_space(path: Path, *, progress: Progress | None) -> Operation[Space]:
     return (yield from submit(Space, "/v1/spaces", draft(SpaceDraft, artifact=digest)))
 
 
-def build_space(exemplars: Path, name: str, version: int, probes: Path | None, *, progress: Progress | None) -> Operation[Job]:
+def space_draft(name: str, version: int, encoder: str | None) -> SpaceDraft:
+    """Return what is asked for but for the exemplars' digest: a wrong name is found before the upload."""
+    return draft(SpaceDraft, exemplars="0" * 64, name=name, version=version, encoder=encoder)
+
+
+def build_space(
+    exemplars: Path | None, wanted: SpaceDraft, words: Sequence[str], probes: Path | None, *, progress: Progress | None
+) -> Operation[Job]:
     """Upload exemplars, and the probes that go with them, and ask for a style space that is built from them."""
-    draft(SpaceDraft, exemplars="0" * 64, name=name, version=version)  # a wrong name is found before the upload
     with tempfile.TemporaryDirectory(prefix="xpert-") as folder:
         path = Path(folder) / "exemplars.json"
-        yield from work(lambda: save_exemplars(path, read_exemplars(exemplars), probes=_probes(probes)))
+        yield from work(lambda: save_exemplars(path, _exemplars(exemplars, words), probes=_probes(probes)))
         digest = yield from upload(path, "exemplars", progress=progress)
-    return (yield from submit(Job, "/v1/spaces", draft(SpaceDraft, exemplars=digest, name=name, version=version)))
+    return (yield from submit(Job, "/v1/spaces", wanted.model_copy(update={"exemplars": digest})))
+
+
+def _exemplars(path: Path | None, words: Sequence[str]) -> Sequence[StyledText]:
+    """Read exemplars, XPerT's own where there is no file, all of them or those of some styles."""
+    texts = data.exemplars() if path is None else read_exemplars(path)
+    return chosen(texts, words) if words else texts
 
 
 def _probes(path: Path | None) -> list[str]:
@@ -196,8 +212,8 @@ def upload(path: Path, kind: UploadKind, *, progress: Progress | None) -> Operat
             return digest
 
 
-def upload_adapter(folder: Path, *, progress: Progress | None) -> Operation[dict[str, str]]:
-    """Upload an adapter's two files; returns file name -> digest.
+def upload_adapter(folder: Path, *, progress: Progress | None, beside: Sequence[Path] = ()) -> Operation[dict[str, str]]:
+    """Upload an adapter's two files, and those that go ``beside`` them; returns file name -> digest.
 
     Raises
     ------
@@ -206,7 +222,7 @@ def upload_adapter(folder: Path, *, progress: Progress | None) -> Operation[dict
     FileFormatError
         A file is truncated or pickled; nothing is sent.
     """
-    paths = yield from work(partial(adapter_files, folder))
+    paths = [*(yield from work(partial(adapter_files, folder))), *beside]
     total, before, files = sum(path.stat().st_size for path in paths), 0, {}
     for path in paths:
 
@@ -248,10 +264,16 @@ def register(base: str, name: str, files: Mapping[str, str], *, publish: bool) -
     return submit(Pllm, "/v1/pllms", draft(PllmDraft, name=name, base=base, files=dict(files), publish=publish))
 
 
-def push(folder: Path, base: str, name: str, *, publish: bool, progress: Progress | None) -> Operation[Pllm]:
-    """Upload an adapter and register it."""
+def push(
+    folder: Path, base: str, name: str, *, publish: bool, progress: Progress | None, key: SecretKey | None
+) -> Operation[Pllm]:
+    """Upload an adapter, with its signature where a key is given, and register it."""
     draft(PllmDraft, name=name, base=base, files={"adapter_config.json": "0" * 64})  # a wrong name is found before the upload
-    files = yield from upload_adapter(folder, progress=progress)
+    with tempfile.TemporaryDirectory(prefix="xpert-") as stage:
+        if key is not None:
+            yield from work(partial(adapter_files, folder))  # a broken one is not signed
+        beside = [(yield from work(partial(write_signature, folder, Path(stage), key)))] if key is not None else []
+        files = yield from upload_adapter(folder, progress=progress, beside=beside)
     return (yield from register(base, name, files, publish=publish))
 
 

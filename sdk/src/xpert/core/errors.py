@@ -12,7 +12,8 @@
     ├── ConflictError         conflict           exit 10  another writer was first: read again and decide again
     ├── AccessError           access             exit 11  the server wants a token, or another one
     ├── TooLargeError         too_large          exit 12  more than a limit allows
-    └── UnavailableError      unavailable        exit 13  the server cannot be reached or is busy: try again later
+    ├── UnavailableError      unavailable        exit 13  the server cannot be reached or is busy: try again later
+    └── UntrustedError        untrusted          exit 14  a signature is missing or wrong
 
 The code is stable; the wording is free. A message says what failed, what was found against what was expected, and
 what to do.
@@ -142,3 +143,10 @@ class UnavailableError(XpertError):
 
     code = "unavailable"
     exit_code = 13
+
+
+class UntrustedError(XpertError):
+    """A signature that is missing, of another key, or wrong."""
+
+    code = "untrusted"
+    exit_code = 14

@@ -9,6 +9,7 @@ from pathlib import Path
 from xpert.core.data import StyledText
 from xpert.core.errors import FileFormatError, InputError
 from xpert.core.files import read_json, write_json
+from xpert.core.space import NEUTRAL
 from xpert.core.texts import json_lines
 
 FORMAT = "xpert-exemplars"
@@ -52,6 +53,20 @@ def read_exemplars(path: Path) -> list[StyledText]:
         shown = ", ".join(problems[:MAX_PROBLEMS])
         raise InputError(f'In \'{path}\', {shown} lack texts under "id", "prompt", "style" or "text".')
     return [text for _, text in found if text is not None]
+
+
+def chosen(texts: Sequence[StyledText], words: Sequence[str]) -> list[StyledText]:
+    """Return the texts of some styles, with the neutral ones that they are told from.
+
+    Raises
+    ------
+    InputError
+        One of ``words`` is no style of these texts.
+    """
+    there = {text.style for text in texts} - {NEUTRAL}
+    if missing := sorted(set(words) - there):
+        raise InputError(f"No exemplars are in the style {', '.join(map(repr, missing))}. There are {', '.join(sorted(there))}.")
+    return [text for text in texts if text.style == NEUTRAL or text.style in words]
 
 
 def check_probes(probes: Sequence[str]) -> None:

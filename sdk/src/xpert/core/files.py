@@ -127,8 +127,15 @@ def remove_abandoned(path: Path) -> None:
 
 
 @contextmanager
-def staged_folder(path: Path) -> Iterator[Path]:
+def staged_folder(path: Path, *, marks: Iterable[str] = OURS) -> Iterator[Path]:
     """Build a folder beside ``path`` and put it in its place when the block ends without an error.
+
+    Parameters
+    ----------
+    path
+        The folder to make, or to replace.
+    marks
+        Files, one of which a folder must hold to be replaced.
 
     Yields
     ------
@@ -141,7 +148,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
         The disk is full, or the place cannot be written to.
     """
     path = Path(path)
-    refuse_foreign(path)
+    refuse_foreign(path, marks=marks)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -171,7 +178,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def refuse_foreign(path: Path) -> None:
+def refuse_foreign(path: Path, *, marks: Iterable[str] = OURS) -> None:
     """Refuse to replace what this program did not make.
 
     Raises
@@ -182,7 +189,7 @@ def refuse_foreign(path: Path) -> None:
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"'{path}' is a file, a folder is written there. Give another place with --out.")
-    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in OURS):
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in marks):
         raise InputError(
             f"The folder '{path}' holds files that are no model or adapter, and would be replaced. Give a new or empty folder."
         )

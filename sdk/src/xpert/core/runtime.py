@@ -150,3 +150,17 @@ def find_runtime(name: str = "executorch") -> DeviceRuntime:
         raise MissingExtraError(f"No device runtime '{name}' is installed; found: {', '.join(sorted(found)) or 'none'}. {advice}")
     runtime: DeviceRuntime = found[name].load()()
     return runtime
+
+
+def phone_runtime() -> DeviceRuntime:
+    """Load what a phone runs, the native core, where it is built; else its reference in Python.
+
+    Raises
+    ------
+    MissingExtraError
+        No installed distribution offers the reference either.
+    """
+    try:
+        return find_runtime("native")
+    except MissingExtraError:
+        return find_runtime()

@@ -11,7 +11,7 @@ from xpert.bench.starter import StarterCatalogue, explain_starter
 from xpert.core.data import probes
 from xpert.core.encoder import JointEncoder
 from xpert.core.files import cache_folder, write_atomic
-from xpert.core.runtime import find_runtime
+from xpert.core.runtime import find_runtime, phone_runtime
 from xpert.core.texts import PersonalText, warn_about
 from xpert.demo.plots import draw_coefficients, draw_losses, draw_map
 from xpert.demo.report import write_report
@@ -59,6 +59,7 @@ def run_demo(
     warn: Callable[[str], None],
     bar: Bar,
     show: Callable[[StarterCatalogue | Story], None],
+    runtime: str | None = None,
 ) -> Demo:
     """Run the whole of XPerT on real models, offline; all it shows but the starter's own evaluation is computed in this run.
 
@@ -70,11 +71,15 @@ def run_demo(
         Folder for adapters, catalogue, pictures and the report.
     say, warn, bar, show
         Take a line, take a warning, open a progress bar, and show a result for people.
+    runtime
+        Name of the device runtime; None: what a phone runs, where it is built, else its reference.
 
     Raises
     ------
     StorageError
         ``out`` cannot be written to; said before any work.
+    MissingExtraError
+        The runtime is not installed.
     """
     trial = out / ".trial"
     write_atomic(trial, b"")
@@ -85,10 +90,12 @@ def run_demo(
             warn(f"{user}: {warning}")
     base = load_base(BASE)
     evaluated = standing(resolve(BASE).parent / "evaluation.json", n_tokens=base.model.config.vocab_size)
-    runtime = find_runtime()
-    cache = cache_folder() / runtime.name
-    say("1. Get the sentence encoder ready on the device runtime (exported to ExecuTorch once, then kept)")
-    encoder = JointEncoder(runtime.sentence_encoder(cache=cache))
+    device = find_runtime(runtime) if runtime else phone_runtime()
+    if not runtime and device.name != "native":
+        say("What a phone runs is not built here, so its reference in Python stands in. Build it with: ./taskw native")
+    cache = cache_folder() / device.name
+    say(f"1. Get the sentence encoder ready on the device runtime '{device.name}' (exported to ExecuTorch once, then kept)")
+    encoder = JointEncoder(device.sentence_encoder(cache=cache))
     say(f"2. Explain the starter pLLMs: all answer {len(probes())} prompts that none of them was trained on, in one batch")
     with bar("probing") as progress:
         starter = explain_starter(base, encoder, cache=out / "answers", progress=progress)
@@ -99,9 +106,9 @@ def run_demo(
     say(f"   A phone downloads {each} bytes a pLLM to choose among them.")
     stories = []
     for user, texts in users.items():
-        say(f"3. {user}: choose by {len(texts)} private texts, then fine-tune in ExecuTorch")
+        say(f"3. {user}: choose by {len(texts)} private texts, then fine-tune on the device runtime")
         with bar("fine-tuning") as progress:
-            story = tell(user, texts, starter, runtime, out=out / "adapters", cache=cache, say=say, progress=progress)
+            story = tell(user, texts, starter, device, out=out / "adapters", cache=cache, say=say, progress=progress)
         show(story)
         stories.append(story)
     say("4. Draw and report")

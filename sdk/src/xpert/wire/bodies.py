@@ -77,12 +77,16 @@ class Base(Answer):
 
 
 class SpaceDraft(Draft):
-    """A style space: an uploaded ``artifact`` to register, or uploaded ``exemplars`` to build one from, with a ``name``."""
+    """A style space: an uploaded ``artifact`` to register, or uploaded ``exemplars`` to build one from, with a ``name``.
+
+    ``encoder`` names the sentence encoder to build it with; a server that has another refuses.
+    """
 
     artifact: Digest | None = None
     exemplars: Digest | None = None
     name: Name | None = None
     version: int = Field(default=1, ge=1, le=1_000_000)
+    encoder: str | None = Field(default=None, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -90,6 +94,8 @@ class SpaceDraft(Draft):
             raise ValueError("give artifact, or exemplars with a name: one of them")
         if (self.exemplars is None) != (self.name is None):
             raise ValueError("a name goes with exemplars, and exemplars with a name")
+        if self.encoder is not None and self.exemplars is None:
+            raise ValueError("an encoder goes with exemplars: an artifact says its own")
         return self
 
 

@@ -22,6 +22,7 @@ STATUS: dict[str, int] = {
     "access": 403,
     "too_large": 413,
     "unavailable": 503,
+    "untrusted": 422,
     "error": 500,
 }
 """Code -> HTTP status; ``access`` is 401 where no valid token came, ``unavailable`` 429 where a rate limit was passed."""

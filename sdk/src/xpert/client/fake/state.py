@@ -17,7 +17,7 @@ from xpert.core.catalogue import Catalogue, read_compact
 from xpert.core.cutting import Cells, cut
 from xpert.core.data import probes
 from xpert.core.delta import export_delta
-from xpert.core.errors import ConflictError, FileFormatError, InputError, NotFoundError, XpertError
+from xpert.core.errors import ConflictError, FileFormatError, InputError, MismatchError, NotFoundError, XpertError
 from xpert.core.exemplars import Exemplars, load_exemplars
 from xpert.core.explanation import Explanation
 from xpert.core.files import read_safetensors, sha256_hex, write_safetensors
@@ -93,6 +93,11 @@ class State:
 
     def build_space(self, draft: SpaceDraft) -> Job:
         """Make up a style space whose words are those of the exemplars; what is wrong with them fails the job."""
+        if draft.encoder not in (None, self.style.encoder):
+            has = self.style.encoder
+            raise MismatchError(
+                f"The style space wants the sentence encoder '{draft.encoder}', this server has '{has}'. Ask for that."
+            )
         subject, digest = f"{draft.name}, version {draft.version}", str(draft.exemplars)
         try:
             words = {text.style for text in load_space_exemplars(self.blob(digest)).texts} - {NEUTRAL}

@@ -1,0 +1,104 @@
+package dev.xpert
+
+import org.json.JSONArray
+import org.json.JSONException
+import org.json.JSONObject
+
+/** A word of the user's style, with its coefficient and interval; [heldUp]: it is the same sign on texts it was not computed from. */
+data class StyleWord(val word: String, val coefficient: Double, val lower: Double, val upper: Double, val heldUp: Boolean)
+
+/** One ranked pLLM. */
+data class Match(val name: String, val probability: Double, val similarity: Double, val adapterBytes: Long)
+
+/** One source of a merge, with its weight. */
+data class MergeSource(val name: String, val adapterDigest: String, val weight: Double)
+
+/** A merge of several pLLMs that may lie nearer than the best one alone; it [wins] where it does. */
+data class MergeProposal(
+    val sources: List<MergeSource>,
+    val distance: Double,
+    val single: String,
+    val singleDistance: Double,
+    val wins: Boolean,
+)
+
+/**
+ * What was chosen for the user's texts.
+ *
+ * @property choice the pLLM to start from, or null where XPerT abstains: the base model is the better start then
+ * @property reason why it abstains, or why it does not
+ * @property confidence probability that the choice is the nearest pLLM
+ * @property margin how far it is ahead of the second
+ * @property similarity estimated share of the texts in its style
+ * @property expectedSaving estimated share of training steps that it saves
+ * @property paired the base's answers were looked at too
+ * @property nTexts texts that were looked at
+ * @property matches all pLLMs, the likeliest first
+ * @property words the user's style
+ * @property merge a merge to consider, or null
+ * @property json the native core's whole answer
+ */
+class Selection internal constructor(
+    val choice: String?,
+    val reason: String,
+    val confidence: Double,
+    val margin: Double,
+    val similarity: Double,
+    val expectedSaving: Double,
+    val paired: Boolean,
+    val nTexts: Int,
+    val matches: List<Match>,
+    val words: List<StyleWord>,
+    val merge: MergeProposal?,
+    val json: String,
+) {
+    val abstained: Boolean get() = choice == null
+
+    internal companion object {
+        fun parse(json: String): Selection = parsed("selection") {
+            val all = JSONObject(json)
+            Selection(
+                choice = all.text("choice").takeUnless { all.getBoolean("abstain") },
+                reason = all.text("reason").orEmpty(),
+                confidence = all.number("confidence"),
+                margin = all.number("margin"),
+                similarity = all.number("similarity"),
+                expectedSaving = all.number("expected_saving"),
+                paired = all.getBoolean("paired"),
+                nTexts = all.getInt("n_texts"),
+                matches = all.getJSONArray("matches").map {
+                    Match(it.getString("name"), it.number("probability"), it.number("similarity"), it.optLong("adapter_bytes"))
+                },
+                words = all.getJSONArray("words").map {
+                    val interval = it.number("lower") to it.number("upper")
+                    StyleWord(it.getString("word"), it.number("coefficient"), interval.first, interval.second, it.optBoolean("held_up"))
+                },
+                merge = all.optJSONObject("merge")?.let(::proposal),
+                json = json,
+            )
+        }
+
+        private fun proposal(all: JSONObject) = MergeProposal(
+            sources = all.getJSONArray("sources").map {
+                MergeSource(it.getString("name"), it.text("adapter_digest").orEmpty(), it.number("weight"))
+            },
+            distance = all.number("distance"),
+            single = all.text("single").orEmpty(),
+            singleDistance = all.number("single_distance"),
+            wins = all.getBoolean("wins"),
+        )
+    }
+}
+
+internal inline fun <T> parsed(what: String, parse: () -> T): T = try {
+    parse()
+} catch (error: JSONException) {
+    throw XPertException.Internal("The $what cannot be read: ${error.message}. Use native library and AAR of one version.", error)
+}
+
+internal fun <T> JSONArray.map(of: (JSONObject) -> T): List<T> = List(length()) { of(getJSONObject(it)) }
+
+/** A string, or null where it is missing or null, which org.json would give as "null". */
+internal fun JSONObject.text(name: String): String? = if (isNull(name)) null else getString(name)
+
+internal fun JSONObject.number(name: String): Double = if (isNull(name)) Double.NaN else getDouble(name)

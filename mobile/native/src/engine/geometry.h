@@ -1,0 +1,43 @@
+// The shape of a decoder of the Llama family, as a bundle's manifest states it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+
+namespace xpert {
+
+/** Linear modules of a layer, in the order in which programs take their adapters. */
+inline constexpr std::array<const char *, 7> kProjections = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+
+struct Geometry {
+  int64_t n_layers = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, hidden = 0, intermediate = 0, vocabulary = 0, context = 0;
+  bool tied = false, qkv_bias = false;
+  double rope_theta = 0;
+  /** Llama 3's rotary scaling; factor is 0 where it is not used. */
+  double factor = 0, low_freq_factor = 0, high_freq_factor = 0, original_context = 0;
+
+  /** (n_outputs, n_inputs) of a projection. */
+  std::array<int64_t, 2> shape_of(size_t projection) const;
+  /** Shape of a layer's weight by its name within the layer; scales of int8 weights have one value a row. */
+  std::vector<int64_t> shape_of(const std::string &layer_weight) const;
+};
+
+/** Reads and checks what the manifest of a bundle says. */
+Geometry parse_geometry(const Json &stated);
+
+/** Where a projection stands: "model.layers.3.mlp.up_proj". */
+std::string module_name(int64_t layer, size_t projection);
+
+/** Position tables of a program: the causal mask (length, length), cosines and sines (length, head_dim). */
+struct ContextTables {
+  std::vector<float> mask, cos, sin;
+  int32_t length = 0, head_dim = 0;
+};
+
+ContextTables context_tables(const Geometry &geometry, int32_t length);
+
+}  // namespace xpert

@@ -1,0 +1,41 @@
+// A base model's weights, mapped: the system loads pages as they are read, and drops them when it is told.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+#include "engine/geometry.h"
+#include "engine/program.h"
+#include "formats/safetensors.h"
+
+namespace xpert {
+
+class Weights {
+ public:
+  /** layer_weights: what a layer takes, in the programs' order, as the manifest lists it. */
+  Weights(const std::string &path, const Geometry &geometry, const std::vector<std::string> &layer_weights);
+
+  const std::vector<Buffer> &layer(int64_t index) const { return layers_.at(static_cast<size_t>(index)); }
+  const Buffer &norm() const { return norm_; }
+  /** The output layer (vocabulary, hidden); the embedding itself where the two are tied. */
+  const TensorView &output() const { return output_; }
+
+  /** Copies the embeddings of ids to rows, one behind the other. */
+  void embed(const int64_t *ids, size_t n, float *rows) const;
+
+  /** Lets the system drop the pages of a layer, or of rows of the output layer, from this process. */
+  void release(int64_t layer) const;
+  void release_output(int64_t first_row, int64_t n_rows) const;
+
+ private:
+  MappedFile file_;
+  Tensors tensors_;
+  std::vector<std::vector<Buffer>> layers_;
+  std::vector<std::vector<TensorView>> views_;
+  Buffer norm_;
+  TensorView embedding_, output_;
+  int64_t vocabulary_, hidden_;
+};
+
+}  // namespace xpert
