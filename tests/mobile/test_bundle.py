@@ -154,8 +154,12 @@ def test_what_cannot_be_bundled_is_refused_before_anything_is_exported(llama: Pa
         BundleOptions(precision="int4")
     with pytest.raises(InputError, match="neither trains nor answers"):
         BundleOptions(lengths=(), generate=0)
+    with pytest.raises(InputError, match="prefix is trained at"):
+        BundleOptions(lengths=(), prefix=4)
     with pytest.raises(InputError, match="context is 128"):
         export_bundle(llama, tmp_path / "a.xpert", options=BundleOptions(generate=256), cache=cache)
+    with pytest.raises(InputError, match="128 tokens, 130 were"):
+        export_bundle(llama, tmp_path / "a.xpert", options=BundleOptions(lengths=(120,), generate=0, prefix=10), cache=cache)
     foreign = tmp_path / "site"
     foreign.mkdir()
     (foreign / MANIFEST).write_text("{}")

@@ -30,6 +30,9 @@ from xpert_mobile.samples import Sample
 from xpert_mobile.training import LayerwiseModel, Trainer
 
 TWO = SAMPLES[:2]
+PROGRAMS = {"lora": "train", "prompt": "train", "prefix": "prefix"}
+"""Which of a bundle's programs train what."""
+
 TOLERANCE = 2e-4
 """Largest deviation from torch, as a share of the largest value: that of the exporter."""
 
@@ -63,7 +66,7 @@ def made(tmp: Path, folder: Path, options: BundleOptions, programs: Path, *, who
 def llama(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Case:
     """Llama, its head by blocks of the vocabulary."""
     tmp = tmp_path_factory.mktemp("llama")
-    options = BundleOptions(rank=4, batch=2, lengths=(64,), generate=64)
+    options = BundleOptions(rank=4, batch=2, lengths=(64,), generate=64, prefix=5)
     return made(tmp, make_llama(tmp / "base"), options, programs, whole_vocabulary=1000)
 
 
@@ -71,7 +74,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Case:
 def qwen(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Case:
     """Qwen2 in int8, its head over the whole vocabulary."""
     tmp = tmp_path_factory.mktemp("qwen")
-    options = BundleOptions(rank=4, batch=2, lengths=(64,), generate=64, precision="int8")
+    options = BundleOptions(rank=4, batch=2, lengths=(64,), generate=64, prefix=5, precision="int8")
     return made(tmp, make_qwen(tmp / "base"), options, programs, whole_vocabulary=1 << 20)
 
 
@@ -84,6 +87,17 @@ def case(request: pytest.FixtureRequest) -> Case:
 def deviation(ours: Any, theirs: Any) -> float:
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     return float(np.abs(ours - theirs).max() / (np.abs(theirs).max() + 1e-12))
+
+
+def in_front(case: Case, method: str, folder: Path) -> Any:
+    """PEFT's model with five random places in front of the tokens, saved in a folder."""
+    torch.manual_seed(5)
+    base = AutoModelForCausalLM.from_pretrained(case.folder)
+    base.load_state_dict(case.model.state_dict())
+    kinds = {"prompt": PromptTuningConfig, "prefix": PrefixTuningConfig}
+    model = get_peft_model(base, kinds[method](task_type="CAUSAL_LM", num_virtual_tokens=5)).eval()
+    model.save_pretrained(str(folder))
+    return model
 
 
 def adapted(case: Case, folder: Path) -> PeftModel:
@@ -110,18 +124,19 @@ def test_losses_and_gradients_are_those_of_torch(native: Native, case: Case) -> 
         model.unload()  # type: ignore[operator]
 
 
-def test_a_learned_prompt_s_loss_and_gradient_are_those_of_peft(native: Native, case: Case, tmp_path: Path) -> None:
-    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)  # type: ignore[arg-type]
-    base = AutoModelForCausalLM.from_pretrained(case.folder)
-    base.load_state_dict(case.model.state_dict())
-    model = get_peft_model(base, config).eval()
-    model.save_pretrained(str(tmp_path))
-    loss = answer_loss(model, TWO, front=5)
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_what_is_learned_in_front_has_peft_s_loss_and_gradient(native: Native, case: Case, tmp_path: Path, method: str) -> None:
+    model = in_front(case, method, tmp_path)
+    loss = answer_loss(model, TWO, front=5 if method == "prompt" else 0)
     loss.backward()
-    found = native.call("engine.gradients", bundle=case.place, samples=TWO, adapter=str(tmp_path))
+    found = native.call("engine.gradients", bundle=case.place, programs=PROGRAMS[method], samples=TWO, adapter=str(tmp_path))
     (theirs,) = [value.grad for value in model.parameters() if value.grad is not None]
+    expected = theirs.numpy()
+    if method == "prefix":  # PEFT's rows are (place, layer and half, head, value), ours arrays of (head, place, value)
+        expected = expected.reshape(5, 4, 2, -1).transpose(1, 2, 0, 3)
     assert found["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    assert deviation(found["gradients"][0], theirs.numpy().ravel()) < TOLERANCE
+    assert found["measured"] == pytest.approx(loss.item(), rel=1e-5)
+    assert deviation(np.concatenate([np.ravel(part) for part in found["gradients"]]), expected.ravel()) < TOLERANCE
 
 
 def test_training_goes_as_in_python(native: Native, case: Case, tmp_path: Path) -> None:
@@ -157,20 +172,19 @@ def test_a_trained_adapter_is_peft_s_own(native: Native, llama: Case, tmp_path: 
         assert again["loss"] == pytest.approx(answer_loss(adapted(llama, out), TWO).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("method", ["lora", "prompt"])
+@pytest.mark.parametrize("method", ["lora", "prompt", "prefix"])
 def test_learns_and_loads_in_peft(native: Native, llama: Case, tmp_path: Path, method: str) -> None:
     out = tmp_path / "out"
     found = native.call(
-        "engine.train", bundle=llama.place, samples=TWO, method=method, rank=4, n_virtual=6, held_out=0, out=str(out),
-        max_steps=30, learning_rate=2e-2,
+        "engine.train", bundle=llama.place, programs=PROGRAMS[method], samples=TWO, method=method, rank=4, n_virtual=5,
+        held_out=0, out=str(out), max_steps=90, learning_rate=2e-2,
     )  # fmt: skip
     assert found["losses"][-1] < 0.9 * found["losses"][0]
-    front = 6 if method == "prompt" else 0
+    front = 5 if method == "prompt" else 0
     with torch.no_grad():
         theirs = answer_loss(adapted(llama, out), TWO, front=front).item()
-    assert native.call("engine.gradients", bundle=llama.place, samples=TWO, adapter=str(out))["loss"] == pytest.approx(
-        theirs, rel=1e-5
-    )
+    again = native.call("engine.gradients", bundle=llama.place, programs=PROGRAMS[method], samples=TWO, adapter=str(out))
+    assert again["loss"] == pytest.approx(theirs, rel=1e-5)
 
 
 def test_accumulated_steps_are_those_of_a_larger_batch(native: Native, llama: Case, tmp_path: Path) -> None:
@@ -193,12 +207,7 @@ def test_answers_are_those_of_transformers(native: Native, case: Case, tmp_path:
     if kind == "lora":
         adapter, model = str(case.adapter), PeftModel.from_pretrained(base, str(case.adapter))
     elif kind != "base":
-        torch.manual_seed(5)
-        kinds = {"prompt": PromptTuningConfig, "prefix": PrefixTuningConfig}
-        config = kinds[kind](task_type="CAUSAL_LM", num_virtual_tokens=5)
-        model = get_peft_model(base, config).eval()
-        model.save_pretrained(str(tmp_path))
-        adapter = str(tmp_path)
+        adapter, model = str(tmp_path), in_front(case, kind, tmp_path)
     with torch.no_grad():
         theirs = list(prompt)
         for _ in range(12):
@@ -350,6 +359,13 @@ def test_requests_are_answered_as_the_c_api_says(native: Native, llama: Case, tm
     assert further["steps"] == 1
     answer = ask(native, llama, "generate", {"adapter": out, "max_new_tokens": 3}, prompt=[5, 6, 7])
     assert (answer["n_prompt"], answer["n_new"], answer["text"], answer["ended"]) == (3, 3, "xxx", "length")
+    learned = ask(
+        native, llama, "personalize", {"out": str(tmp_path / "prefix"), "method": "prefix", "max_steps": 2}, texts=texts
+    )
+    assert learned["n_cut"] == 1
+    model = adapted(llama, tmp_path / "prefix")
+    assert model.peft_config["default"].num_virtual_tokens == 5
+    assert ask(native, llama, "generate", {"adapter": learned["adapter"], "max_new_tokens": 3}, prompt=[5, 6, 7])["n_new"] == 3
     sources = [{"adapter": out, "weight": 0.5}, {"adapter": str(llama.adapter), "weight": 0.5}]
     merged = ask(native, llama, "merge", {"sources": sources, "out": str(tmp_path / "merged")})
     assert merged == {"rank": 6, "bytes": (tmp_path / "merged" / "adapter_model.safetensors").stat().st_size}
@@ -365,10 +381,22 @@ def test_requests_are_answered_as_the_c_api_says(native: Native, llama: Case, tm
         ({"out": "x", "method": "ia3"}, "lora, prompt, prefix"),
         ({"out": "x", "rank": 0}, "rank"),
         ({"out": "x", "rank": 5}, "rank 5"),
-        ({"out": "x", "method": "prefix"}, "no place"),
+        ({"out": "x", "method": "prefix", "n_virtual": 7}, "prefixes of 5 places, 7 were asked for"),
         ({"out": "x", "method": "prompt", "n_virtual": 62}, "leave room"),
     ],
 )
 def test_requests_that_cannot_be_met_are_refused(native: Native, llama: Case, request_: dict[str, Any], why: str) -> None:
     with pytest.raises(PartError, match=why):
         ask(native, llama, "personalize", request_, texts=[[ids[:n], ids[n:]] for ids, n in SAMPLES])
+
+
+def test_a_prefix_wants_a_bundle_that_was_exported_for_it(native: Native, small_bundle: Path) -> None:
+    request = {"out": "x", "method": "prefix"}
+    with pytest.raises(PartError, match="with --prefix"):
+        native.call("engine.ask", bundle=str(small_bundle), call="personalize", request=request, texts=[[[5, 6], [7, 8]]])
+
+
+def test_answers_are_the_same_whatever_stays_in_memory(native: Native, case: Case) -> None:
+    common: dict[str, Any] = {"bundle": case.place, "prompt": [5, 6, 7], "adapter": str(case.adapter), "max_new_tokens": 8}
+    kept, read_again = (native.call("engine.generate", **common, keep=keep) for keep in (True, False))
+    assert kept["ids"] == read_again["ids"]

@@ -146,6 +146,7 @@ def test_memory_does_not_grow_with_the_layers_weights(native: Native, tmp_path: 
     common: dict[str, Any] = {"prompt": [1, 2, 3], "max_new_tokens": 4}
     answers = [peak(native, "engine.generate", bundle=str(path), **common) for path in (shallow, deep)]
     assert answers[1] - answers[0] < layers / 20
+    assert peak(native, "engine.generate", bundle=str(deep), keep=True, **common) - answers[1] > layers / 2
     samples = [[[1, 2, 3, 4], 1]]
     runs = [
         peak(native, "engine.train", bundle=str(path), samples=samples, rank=2, batch_size=1, max_steps=1, held_out=0,

@@ -42,7 +42,7 @@ std::vector<Command> commands() {
       {"generate", "answer a prompt", {"BUNDLE", "PROMPT"},
        {{"adapter", Kind::kText, "adapter to answer with"}, {"max_new_tokens", Kind::kNumber, "most tokens"},
         {"temperature", Kind::kNumber, "0 takes the likeliest"}, {"top_k", Kind::kNumber, "tokens to draw from, 0 for all"},
-        {"top_p", Kind::kNumber, "share to draw from"}, kSeed, kThreads, kKey, kWork, kJson}},
+        {"top_p", Kind::kNumber, "share to draw from"}, {"resident_mb", Kind::kNumber, "most MB of weights to keep until it is there"}, kSeed, kThreads, kKey, kWork, kJson}},
       {"bench", "measure opening, answering and fine-tuning", {"BUNDLE"},
        {{"tokens", Kind::kNumber, "to answer with, by default 32"}, {"steps", Kind::kNumber, "to train, by default 3"}, {"rank", Kind::kNumber, "of the adapter, by default 8"}, kThreads, kWork, kJson}},
   };
@@ -114,7 +114,7 @@ int write_piece(void *, xpert_text piece) {
 void generate(const Arguments &arguments) {
   const std::string prompt = arguments.places[1] == "-" ? read_whole("-") : arguments.places[1];
   const Session session(arguments.places[0], open_options(arguments));
-  const std::string request = arguments.only({"adapter", "max_new_tokens", "temperature", "top_k", "top_p", "seed"}).dump();
+  const std::string request = arguments.only({"adapter", "max_new_tokens", "temperature", "top_k", "top_p", "seed", "resident_mb"}).dump();
   const Json result = answer([&](char **out) {
     return xpert_generate(session.engine(), {prompt.data(), prompt.size()}, request.c_str(), arguments.has("json") ? nullptr : write_piece,
                           nullptr, out);

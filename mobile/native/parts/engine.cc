@@ -11,7 +11,7 @@ namespace {
 
 /** The base of a bundle's folder, and one of its programs. */
 struct Opened {
-  Opened(const Json &arguments, const char *kind)
+  Opened(const Json &arguments, const std::string &kind)
       : folder(arguments.at("bundle")),
         manifest(parse_json(read_file(folder + "/manifest.json"), "the manifest", XPERT_BAD_FILE)),
         base(manifest.at("base")),
@@ -51,8 +51,8 @@ std::vector<Sample> samples_of(const Json &arguments) {
 
 /** kill_at: the step after which the process ends itself, as the system ends one for its memory; stop_at: after which it is cancelled. */
 Json train(const Json &arguments) {
-  Opened opened(arguments, "train");
-  LayerwiseModel model(opened.weights, opened.geometry, opened.program, opened.block);
+  Opened opened(arguments, arguments.value("programs", "train"));
+  LayerwiseModel model(opened.weights, opened.geometry, opened.program, opened.block, opened.stated.value("n_virtual", int64_t{0}));
   TrainingOptions options;
   options.max_steps = arguments.value("max_steps", int64_t{12});
   options.batch_size = arguments.value("batch_size", int64_t{2});
@@ -77,8 +77,8 @@ Json train(const Json &arguments) {
 
 /** The loss of samples, and the gradients of all arrays. */
 Json gradients(const Json &arguments) {
-  Opened opened(arguments, "train");
-  LayerwiseModel model(opened.weights, opened.geometry, opened.program, opened.block);
+  Opened opened(arguments, arguments.value("programs", "train"));
+  LayerwiseModel model(opened.weights, opened.geometry, opened.program, opened.block, opened.stated.value("n_virtual", int64_t{0}));
   const AdapterState state = opened.state(arguments);
   const std::vector<Sample> samples = samples_of(arguments);
   size_t total = 0;
@@ -99,6 +99,7 @@ Json generate(const Json &arguments) {
   options.max_new_tokens = arguments.value("max_new_tokens", int64_t{20});
   options.sampling.temperature = arguments.value("temperature", 0.0);
   options.seed = arguments.value("seed", uint64_t{0});
+  options.keeps_weights = arguments.value("keep", false);
   options.ends = {opened.base.at("end").get<int64_t>()};
   options.stop_words = arguments.value("stop", std::vector<std::string>());
   const auto decode = [](const std::vector<int64_t> &ids) {

@@ -31,6 +31,7 @@ def export(
         list[int] | None, typer.Option(help="Most tokens of a training text; again for more programs; 0: it does not train.")
     ] = None,
     generate: Annotated[int, typer.Option(help="Most tokens of prompt and answer; 0: it does not answer.")] = 256,
+    prefix: Annotated[int, typer.Option(help="Places of the prefixes it trains beside adapters; 0: none.")] = 0,
     space: Annotated[Path | None, typer.Option("--space", help="Style space; default: the one that comes with xpert.")] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="Sentence-transformers model; default: MiniLM.")] = None,
     with_encoder: Annotated[bool, typer.Option("--with-encoder/--no-encoder", help="Whether the bundle can choose.")] = True,
@@ -41,7 +42,7 @@ def export(
 
     output = Output(as_json=as_json)
     lengths = tuple(n for n in length or (64,) if n != 0)
-    options = BundleOptions(precision=precision, rank=rank, batch=batch, lengths=lengths, generate=generate)
+    options = BundleOptions(precision=precision, rank=rank, batch=batch, lengths=lengths, generate=generate, prefix=prefix)
     bundle = export_bundle(
         model,
         out or Path(f"{model.rstrip('/').replace(':', '/').rsplit('/', 1)[-1]}.xpert"),

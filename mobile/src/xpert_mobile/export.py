@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 from xpert.core.errors import TrainingError
 from xpert_mobile.engine import Program
 from xpert_mobile.export_cache import Bucket
-from xpert_mobile.export_head import head_methods
-from xpert_mobile.geometry import PROJECTIONS, SCALED, Geometry, layer_weights, shapes_of
-from xpert_mobile.layers import DecoderLayer, dequantized, next_token_logits
+from xpert_mobile.export_head import Defined, head_methods
+from xpert_mobile.geometry import CHUNK, PROJECTIONS, SCALED, Geometry, layer_weights, shapes_of
+from xpert_mobile.layers import DecoderLayer, next_token_logits
 from xpert_mobile.lowering import Method, lower
 from xpert_mobile.rotary import context_tables
 
@@ -22,12 +22,12 @@ TOLERANCE = 2e-4
 
 
 def training_program(geometry: Geometry, bucket: Bucket) -> bytes:
-    """Export ``forward``, ``backward`` and ``loss``, and check them against torch's own autograd."""
+    """Export ``forward``, ``backward`` and the head's methods, and check them against torch's own autograd."""
     return _checked(*_training_methods(geometry, bucket))
 
 
 def generation_program(geometry: Geometry, bucket: Bucket) -> bytes:
-    """Export ``prefill``, ``decode`` and ``logits``, and check them against torch."""
+    """Export ``read``, ``decode`` and ``logits``, and check them against torch."""
     return _checked(*_generation_methods(geometry, bucket))
 
 
@@ -58,88 +58,90 @@ def check_program(program: bytes, methods: Mapping[str, Method], references: Map
                 )
 
 
-def _training_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method], dict[str, tuple[Tensor, ...]]]:
+def _training_methods(g: Geometry, bucket: Bucket) -> Defined:
     """Define the methods, and their references by torch's own autograd."""
     random = torch.Generator().manual_seed(0)
     batch, length = bucket.batch, bucket.length
     x, dy = (torch.randn(batch, length, g.hidden, generator=random) for _ in range(2))
-    context = [torch.from_numpy(table) for table in context_tables(g, length)]
-    weights, lora, scale = _example_layer(g, bucket, random)
-    names = layer_weights(g, bucket.precision)
-    n = len(names)
+    example = _ExampleLayer(g, bucket, random)
+    prefix = example.prefix(bucket.prefix)
+    inputs = (*_context(g, length, before=bucket.prefix), *example.inputs, *prefix)
 
-    def forward(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
-        return DecoderLayer(g, dequantized(names, rest[:n]), rest[n:], scale, cos, sin).forward(x, mask)[0]
+    def forward(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, *rest: Tensor) -> Tensor:
+        return example.layer(cos, sin, rest).forward(x, mask)[0]
 
-    def backward(
-        x: Tensor, dy: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, scale: Tensor, *rest: Tensor
-    ) -> tuple[Tensor, ...]:
-        return DecoderLayer(g, dequantized(names, rest[:n]), rest[n:], scale, cos, sin).backward(x, dy, mask)
+    def backward(x: Tensor, dy: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        return example.layer(cos, sin, rest).backward(x, dy, mask)
 
     with torch.enable_grad():
-        leaves = [value.clone().requires_grad_() for value in (x, *lora)]
-        y = forward(leaves[0], *context, scale, *weights, *leaves[1:])
-        gradients = torch.autograd.grad(y, leaves, dy)
-    backward(x, dy, *context, scale, *weights, *lora)
-    methods: dict[str, Method] = {
-        "forward": (forward, (x, *context, scale, *weights, *lora)),
-        "backward": (backward, (x, dy, *context, scale, *weights, *lora)),
-    }
+        trained = {id(value): value.clone().requires_grad_() for value in (x, *(prefix or example.lora))}
+        y = forward(trained[id(x)], *(trained.get(id(value), value) for value in inputs))
+        gradients = torch.autograd.grad(y, list(trained.values()), dy)
+    methods: dict[str, Method] = {"forward": (forward, (x, *inputs)), "backward": (backward, (x, dy, *inputs))}
     references: dict[str, tuple[Tensor, ...]] = {"forward": (y,), "backward": tuple(gradients)}
     head, expected = head_methods(g, length, bucket.vocabulary_block, random)
     return {**methods, **head}, {**references, **expected}
 
 
-def _generation_methods(g: Geometry, bucket: Bucket) -> tuple[dict[str, Method], dict[str, tuple[Tensor, ...]]]:
-    """Define the methods; the reference of `decode` is the last row of a whole forward pass."""
+def _generation_methods(g: Geometry, bucket: Bucket) -> Defined:
+    """Define the methods; the references of `read` and `decode` are the last rows of one pass over all tokens."""
     random = torch.Generator().manual_seed(0)
-    length = bucket.length
-    x = torch.randn(1, length, g.hidden, generator=random)
-    mask, cos, sin = (torch.from_numpy(table) for table in context_tables(g, length))
-    weights, lora, scale = _example_layer(g, bucket, random)
-    names = layer_weights(g, bucket.precision)
-    n = len(names)
+    length, chunk = bucket.length, min(CHUNK, bucket.length)
+    example = _ExampleLayer(g, bucket, random)
 
-    def prefill(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, scale: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        return DecoderLayer(g, dequantized(names, rest[:n]), rest[n:], scale, cos, sin).forward(x, mask)
-
-    def decode(
-        x: Tensor,
-        mask: Tensor,
-        place: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        scale: Tensor,
-        *rest: Tensor,
-    ) -> tuple[Tensor, ...]:
-        return DecoderLayer(g, dequantized(names, rest[:n]), rest[n:], scale, cos, sin).decode(x, mask, place, keys, values)
+    def read(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        return example.layer(cos, sin, rest).forward(x, mask)
 
     def logits(h: Tensor, norm: Tensor, output: Tensor) -> Tensor:
         return next_token_logits(g, h, norm, output)
 
+    x = torch.randn(1, length + chunk, g.hidden, generator=random)
+    mask, cos, sin = _context(g, length + chunk)
+    whole = read(x, mask, cos, sin, *example.inputs)
+    cache = [part[:, :length] for part in whole[1:]]
+    methods: dict[str, Method] = {}
+    references: dict[str, tuple[Tensor, ...]] = {}
+    for name, n in (("read", chunk), ("decode", 1)):
+        # As if the cache were full, and these tokens stood behind it.
+        now = slice(length, length + n)
+        context = (mask[now, : length + n], cos[now], sin[now])
+        inputs = (x[:, now], *context, *example.inputs, *cache)
+        methods[name] = (read, tuple(value.clone(memory_format=torch.contiguous_format) for value in inputs))
+        references[name] = (whole[0][:, now], whole[1][:, now], whole[2][:, now])
     rows = bucket.vocabulary_block or g.vocabulary
-    whole = prefill(x, mask, cos, sin, scale, *weights, *lora)
-    place = torch.zeros(length, 1)
-    place[-1] = 1
-    cached = [(part * (1 - place)).contiguous() for part in whole[1:]]
-    now = (x[:, -1:].clone(), mask[-1:].clone(), place, cos[-1:].clone(), sin[-1:].clone(), *cached)
     head = (torch.randn(1, 1, g.hidden, generator=random), torch.ones(g.hidden), torch.randn(rows, g.hidden) * 0.05)
-    methods: dict[str, Method] = {
-        "prefill": (prefill, (x, mask, cos, sin, scale, *weights, *lora)),
-        "decode": (decode, (*now, scale, *weights, *lora)),
-        "logits": (logits, head),
-    }
-    references = {
-        "prefill": whole,
-        "decode": (whole[0][:, -1:], whole[1][:, -1:], whole[2][:, -1:]),
-        "logits": (logits(*head),),
-    }
-    return methods, references
+    return {**methods, "logits": (logits, head)}, {**references, "logits": (logits(*head),)}
 
 
-def _example_layer(g: Geometry, bucket: Bucket, random: torch.Generator) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def _context(g: Geometry, length: int, *, before: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mask, cosines and sines of tokens that stand behind ``before`` places, open to all of them."""
+    mask, cos, sin = (torch.from_numpy(table) for table in context_tables(g, before + length))
+    return mask[before:].clone(), cos[before:].clone(), sin[before:].clone()
+
+
+class _ExampleLayer:
+    """Random weights and an adapter that changes something, and the layer that a method builds from its inputs."""
+
+    def __init__(self, g: Geometry, bucket: Bucket, random: torch.Generator) -> None:
+        self.g, self.random = g, random
+        self.names = layer_weights(g, bucket.precision)
+        weights, self.lora, scale = _example_values(g, bucket, random)
+        self.inputs = (scale, *weights, *self.lora)
+
+    def prefix(self, places: int) -> list[Tensor]:
+        """Return random keys and values for as many places; none for 0."""
+        shape = (self.g.n_kv_heads, places, self.g.head_dim)
+        return [torch.randn(shape, generator=self.random) for _ in range(2 if places else 0)]
+
+    def layer(self, cos: Tensor, sin: Tensor, rest: Sequence[Tensor]) -> DecoderLayer:
+        """Build the layer from ``scale, *weights, *lora, *prefix``, the order in which all methods take them."""
+        first = 1 + len(self.names)
+        last = first + len(self.lora)
+        weights = dict(zip(self.names, rest[1:first], strict=True))
+        return DecoderLayer(self.g, weights, rest[first:last], rest[0], cos, sin, rest[last:])
+
+
+def _example_values(g: Geometry, bucket: Bucket, random: torch.Generator) -> tuple[list[Tensor], list[Tensor], Tensor]:
     shapes = shapes_of(g)
     weights = []
     for name in layer_weights(g, bucket.precision):

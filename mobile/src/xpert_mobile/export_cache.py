@@ -12,7 +12,7 @@ from xpert.core.errors import FileFormatError
 from xpert.core.files import sha256_hex, write_atomic
 from xpert_mobile.geometry import Geometry
 
-REVISION = 5
+REVISION = 7
 """Raised whenever the programs themselves change, so that kept ones are made again."""
 
 DIGEST, CHUNK = 32, 1 << 20
@@ -33,6 +33,8 @@ class Bucket:
         Of the base's projections, one of `PRECISIONS`.
     vocabulary_block
         Rows of the output layer a run of the head; None: all of them.
+    prefix
+        Places of the learned prefix that a training program trains instead of an adapter; 0: none.
     """
 
     rank: int
@@ -40,6 +42,7 @@ class Bucket:
     length: int
     precision: str = "float32"
     vocabulary_block: int | None = None
+    prefix: int = 0
 
 
 def training_path(geometry: Geometry, bucket: Bucket, cache: Path) -> Path:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from xpert.core.errors import InputError
 from xpert_mobile.adapter_state import AdapterState
 from xpert_mobile.engine import Program
-from xpert_mobile.geometry import Geometry
+from xpert_mobile.geometry import CHUNK, MASKED, Geometry
 from xpert_mobile.head import Head
-from xpert_mobile.rotary import context_tables
+from xpert_mobile.rotary import rotary_tables
 from xpert_mobile.weights import BaseWeights
 
 Array = NDArray[np.float32]
@@ -41,7 +41,8 @@ class Generator:
     ) -> None:
         self.base, self.geometry, self.program, self.length = base, geometry, program, length
         self.head = Head(program, base, block=vocabulary_block)
-        self.tables = context_tables(geometry, length)
+        self.chunk = min(CHUNK, length)
+        self.cos, self.sin = rotary_tables(geometry, length + self.chunk)
 
     def answer(self, prompt: Sequence[int], state: AdapterState, *, end: int, max_new_tokens: int) -> list[int]:
         """Return the ids of the likeliest answer, its end left out.
@@ -51,43 +52,45 @@ class Generator:
         InputError
             The prompt leaves no room for an answer.
         """
-        h, caches = self.prefill(prompt, state)
+        if len(prompt) >= self.length:
+            raise InputError(
+                f"The prompt has {len(prompt)} tokens, at most {self.length - 1} leave room for an answer. Shorten it."
+            )
+        caches = self.caches()
+        h = self.read(prompt, 0, caches, state)
         made: list[int] = []
         for place in range(len(prompt), min(self.length, len(prompt) + max_new_tokens)):
             token = int(self.head.logits(h).argmax())
             if token == end:
                 break
             made.append(token)
-            h = self.decode(token, place, caches, state)
+            h = self.read([token], place, caches, state)
         return made
 
-    def prefill(self, prompt: Sequence[int], state: AdapterState) -> tuple[Array, Caches]:
-        """Read a prompt; returns the last token's hidden states (1, 1, hidden) and the keys and values of every layer.
+    def caches(self) -> Caches:
+        """Return room for the keys and values of every layer, (n_kv_heads, length, head_dim) each."""
+        shape = (self.geometry.n_kv_heads, self.length, self.geometry.head_dim)
+        return [(np.zeros(shape, np.float32), np.zeros(shape, np.float32)) for _ in range(self.geometry.n_layers)]
 
-        Raises
-        ------
-        InputError
-            The prompt leaves no room for an answer.
-        """
-        n = len(prompt)
-        if n >= self.length:
-            raise InputError(f"The prompt has {n} tokens, at most {self.length - 1} leave room for an answer. Shorten it.")
-        ids = np.zeros((1, self.length), np.int64)
-        ids[0, :n] = prompt
-        x = self.base.embedding[ids]
-        caches = []
-        for weights, lora in zip(self.base.layers, state.layers, strict=True):
-            x, keys, values = self.program.run("prefill", [x, *self.tables, state.scale, *weights, *lora])
-            keys[:, n:], values[:, n:] = 0, 0
-            caches.append((keys, values))
-        return np.ascontiguousarray(x[:, n - 1 : n]), caches
+    def read(self, ids: Sequence[int], begin: int, caches: Caches, state: AdapterState) -> Array:
+        """Read tokens that take the places from ``begin`` on; returns the last one's hidden states (1, 1, hidden)."""
+        x: Array = self.base.embedding[np.array(ids)]
+        method, step = ("decode", 1) if len(ids) == 1 else ("read", self.chunk)
+        for weights, lora, cache in zip(self.base.layers, state.layers, caches, strict=True):
+            for first in range(0, len(ids), step):
+                n, place = min(step, len(ids) - first), begin + first
+                rows = np.zeros((1, step, x.shape[1]), np.float32)
+                rows[0, :n] = x[first : first + n]
+                at = slice(place, place + step)
+                context = (self._mask(place, step), self.cos[at], self.sin[at])
+                y, *own = self.program.run(method, [rows, *context, state.scale, *weights, *lora, *cache])
+                x[first : first + n] = y[0, :n]
+                for kept, new in zip(cache, own, strict=True):
+                    kept[:, place : place + n] = new[:, :n]
+        return x[-1:].reshape(1, 1, -1)
 
-    def decode(self, token: int, place: int, caches: Caches, state: AdapterState) -> Array:
-        """Read one more token, which takes its ``place`` in the caches; returns its hidden states (1, 1, hidden)."""
-        mask, cos, sin = (table[place : place + 1] for table in self.tables)
-        at = (np.arange(self.length) == place).astype(np.float32)[:, None]
-        h: Array = self.base.embedding[np.array([[token]])]
-        for weights, lora, (keys, values) in zip(self.base.layers, state.layers, caches, strict=True):
-            h, key, value = self.program.run("decode", [h, mask, at, cos, sin, keys, values, state.scale, *weights, *lora])
-            keys[:, place : place + 1], values[:, place : place + 1] = key, value
-        return h
+    def _mask(self, place: int, n: int) -> Array:
+        """Open the cache up to ``place``, and each of the n tokens to those before it."""
+        mask = np.triu(np.full((n, self.length + n), MASKED, np.float32), self.length + 1)
+        mask[:, place : self.length] = MASKED
+        return mask

@@ -24,6 +24,9 @@ PRECISIONS = ("float32", "int8")
 SCALED = "weight_scale"
 """Ends the names of the scales of int8 weights, shape (n_outputs, 1)."""
 
+CHUNK = 32
+"""Tokens of a prompt that a generation program reads at a time, at most."""
+
 MASKED = -1e9
 """Added to the scores of what a token must not attend to."""
 

@@ -4,12 +4,13 @@ Weights and adapter are inputs, so that one program serves every layer, every ad
 mapped from its file. The backward pass recomputes the forward one (gradient checkpointing) and is written out by hand: traced
 autograd gives chains of views and permutations that stay outside the delegate. Exports are checked against torch's autograd.
 
-Shapes: B texts, S tokens, H hidden, N heads, K key-value heads, G = N / K, D head size, I intermediate, r rank.
+Shapes: B texts, S tokens, P places before them, H hidden, N heads, K key-value heads, G = N / K, D head size, I intermediate,
+r rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,7 +19,7 @@ import torch.ao.quantization.fx._decomposed  # registers the conversion that the
 from torch import Tensor
 from torch.nn.functional import linear
 
-from xpert_mobile.geometry import PROJECTIONS, SCALED, Geometry
+from xpert_mobile.geometry import PROJECTIONS, SCALED, Geometry, module_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Lora:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return y for x (..., n_inputs)."""
-        y = linear(x, self.W) + linear(linear(x, self.A), self.B) * self.scale
+        y = product(x, self.W) + linear(linear(x, self.A), self.B) * self.scale
         # Added by itself: the delegate takes no product whose bias is an input, and what it leaves runs ten times slower.
         return y if self.bias is None else y + self.bias
 
@@ -53,33 +54,47 @@ class DecoderLayer:
     geometry
         Sizes.
     weights
-        As `weight_names` lists them.
+        Name -> weight or scale, as `layer_weights` lists them.
     lora
         A and B of every projection, in the order of `PROJECTIONS`.
     scale
         Of all adapters, shape (1,).
     cos, sin
         Rotary tables for the positions at hand, shape (S, D).
+    prefix
+        Keys and values (K, P, D) from before the tokens at hand: a cache, or what prefix tuning learns; empty: none, P = 0.
     """
 
     def __init__(
-        self, geometry: Geometry, weights: Sequence[Tensor], lora: Sequence[Tensor], scale: Tensor, cos: Tensor, sin: Tensor
+        self,
+        geometry: Geometry,
+        weights: Mapping[str, Tensor],
+        lora: Sequence[Tensor],
+        scale: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        prefix: Sequence[Tensor] = (),
     ) -> None:
         self.g = geometry
-        self.norm_in, self.norm_mlp = weights[0], weights[1]
-        biases = list(weights[9:12]) if geometry.qkv_bias else [None] * 3
-        parts = zip(PROJECTIONS, weights[2:9], lora[0::2], lora[1::2], [*biases, *[None] * 4], strict=True)
-        self.p = {name: Lora(W, A, B, scale, bias) for name, W, A, B, bias in parts}
-        self.cos, self.sin = cos, sin
+        self.norm_in, self.norm_mlp = weights["input_layernorm.weight"], weights["post_attention_layernorm.weight"]
+        self.p = {}
+        for name, A, B in zip(PROJECTIONS, lora[0::2], lora[1::2], strict=True):
+            module = module_of(name)
+            W = as_float(weights[f"{module}.weight"], weights.get(f"{module}.{SCALED}"))
+            self.p[name] = Lora(W, A, B, scale, weights.get(f"{module}.bias"))
+        self.cos, self.sin, self.prefix = cos, sin, prefix
         self.groups = geometry.n_heads // geometry.n_kv_heads
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the layer on x (B, S, H) under an additive mask (S, S); returns y and the keys and values (B K, S, D)."""
+        """Run the layer on x (B, S, H) under an additive mask (S, P + S); returns y, and x's keys and values (B K, S, D)."""
         saved = self._attention(x, mask)
         return self._mlp(x + self.p["o_proj"](saved["o"])), saved["k"], saved["v"]
 
     def backward(self, x: Tensor, dy: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradient of x and those of all A and B, in the order of `PROJECTIONS`."""
+        """Return the gradient of x and those of what is trained.
+
+        That is the prefix where there is one, else all A and B in the order of `PROJECTIONS`.
+        """
         p = self.p
         grads: dict[str, Sequence[Tensor]] = {}
         saved = self._attention(x, mask)
@@ -95,22 +110,8 @@ class DecoderLayer:
         dh = dy + rms_norm_backward(h, r, self.norm_mlp, dn + dn_up)
         do, *grads["o_proj"] = p["o_proj"].backward(saved["o"], dh)
         dx = dh + self._attention_backward(x, saved, do, grads)
-        return (dx, *(part for name in PROJECTIONS for part in grads[name]))
-
-    def decode(self, x: Tensor, mask: Tensor, place: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run one new token x (1, 1, H) that takes its place in a cache of T.
-
-        ``mask`` (1, T) is open up to the new token, ``place`` (T, 1) is 1 at it and 0 elsewhere, keys and values are (K, T, D)
-        with zeros there; the token's own key and value (K, 1, D) are returned for the cache.
-        """
-        g = self.g
-        n, _ = rms_norm(x, self.norm_in, g.norm_eps)
-        q = self._rotate(self._heads(self.p["q_proj"](n), g.n_heads)).reshape(g.n_kv_heads, self.groups, g.head_dim)
-        k = self._rotate(self._heads(self.p["k_proj"](n), g.n_kv_heads)).reshape(g.n_kv_heads, 1, g.head_dim)
-        v = self._heads(self.p["v_proj"](n), g.n_kv_heads).reshape(g.n_kv_heads, 1, g.head_dim)
-        scores = torch.bmm(q, (keys + k * place).transpose(1, 2)) * g.head_dim**-0.5
-        mixed = torch.bmm(torch.softmax(scores + mask, -1), values + v * place)
-        return self._mlp(x + self.p["o_proj"](mixed.reshape(1, 1, g.n_heads * g.head_dim))), k, v
+        trained = ["prefix"] if self.prefix else PROJECTIONS
+        return (dx, *(part for name in trained for part in grads[name]))
 
     def _mlp(self, h: Tensor) -> Tensor:
         n, _ = rms_norm(h, self.norm_mlp, self.g.norm_eps)
@@ -124,25 +125,43 @@ class DecoderLayer:
         q = self._grouped(self._rotate(self._heads(self.p["q_proj"](n), g.n_heads)))
         k = self._rotate(self._heads(self.p["k_proj"](n), g.n_kv_heads)).reshape(-1, length, g.head_dim)
         v = self._heads(self.p["v_proj"](n), g.n_kv_heads).reshape(-1, length, g.head_dim)
-        scores = torch.bmm(q, k.transpose(1, 2)) * g.head_dim**-0.5
-        masked = scores.view(-1, self.groups, length, length) + mask
-        probability = torch.softmax(masked, -1).view(-1, self.groups * length, length)
-        o = self._joined(self._ungrouped(torch.bmm(probability, v), batch))
-        return {"n": n, "r": r, "q": q, "k": k, "v": v, "probability": probability, "o": o}
+        keys, values = (self._behind_prefix(i, own, batch) for i, own in enumerate((k, v)))
+        places = keys.shape[1]
+        scores = torch.bmm(q, keys.transpose(1, 2)) * g.head_dim**-0.5
+        masked = scores.view(-1, self.groups, length, places) + mask
+        probability = torch.softmax(masked, -1).view(-1, self.groups * length, places)
+        o = self._joined(self._ungrouped(torch.bmm(probability, values), batch))
+        saved = {"n": n, "r": r, "q": q, "k": k, "v": v}
+        return {**saved, "keys": keys, "values": values, "probability": probability, "o": o}
 
     def _attention_backward(self, x: Tensor, saved: dict[str, Tensor], do: Tensor, grads: dict[str, Sequence[Tensor]]) -> Tensor:
         g, p, (batch, length, _) = self.g, self.p, x.shape
         dmixed = self._grouped(self._heads(do, g.n_heads))
         probability = saved["probability"]
         dv = torch.bmm(probability.transpose(1, 2), dmixed)
-        dprobability = torch.bmm(dmixed, saved["v"].transpose(1, 2))
+        dprobability = torch.bmm(dmixed, saved["values"].transpose(1, 2))
         dscores = probability * (dprobability - row_sum(dprobability * probability)) * g.head_dim**-0.5
-        dq = self._rotate_backward(self._ungrouped(torch.bmm(dscores, saved["k"]), batch))
-        dk = self._rotate_backward(torch.bmm(dscores.transpose(1, 2), saved["q"]).view(batch, g.n_kv_heads, length, g.head_dim))
+        dq = self._rotate_backward(self._ungrouped(torch.bmm(dscores, saved["keys"]), batch))
+        dk = torch.bmm(dscores.transpose(1, 2), saved["q"])
+        if self.prefix:
+            n = self.prefix[0].shape[1]
+            # One prefix for all texts of a batch.
+            shape = (batch, g.n_kv_heads, n, g.head_dim)
+            grads["prefix"] = [part[:, :n].reshape(shape).sum(0) for part in (dk, dv)]
+            dk, dv = dk[:, n:], dv[:, n:]
+        own = (batch, g.n_kv_heads, length, g.head_dim)
+        dk, dv = self._rotate_backward(dk.reshape(own)), dv.reshape(own)
         dn, *grads["q_proj"] = p["q_proj"].backward(saved["n"], self._joined(dq))
         dn_k, *grads["k_proj"] = p["k_proj"].backward(saved["n"], self._joined(dk))
-        dn_v, *grads["v_proj"] = p["v_proj"].backward(saved["n"], self._joined(dv.view(batch, g.n_kv_heads, length, g.head_dim)))
+        dn_v, *grads["v_proj"] = p["v_proj"].backward(saved["n"], self._joined(dv))
         return rms_norm_backward(x, saved["r"], self.norm_in, dn + dn_k + dn_v)
+
+    def _behind_prefix(self, which: int, rows: Tensor, batch: int) -> Tensor:
+        """Put the prefix's keys (0) or values (1) in front of the tokens' own (B K, S, D)."""
+        if not self.prefix:
+            return rows
+        before = self.prefix[which]
+        return torch.cat([torch.cat([before] * batch) if batch > 1 else before, rows], 1)
 
     def _heads(self, x: Tensor, n_heads: int) -> Tensor:
         """(B, S, n D) -> (B, n, S, D)."""
@@ -168,6 +187,14 @@ class DecoderLayer:
         half = self.g.head_dim // 2
         turned = dy * self.sin
         return dy * self.cos + torch.cat([turned[..., half:], -turned[..., :half]], -1)
+
+
+def product(x: Tensor, W: Tensor) -> Tensor:
+    """Return W x for x (..., n_inputs)."""
+    if x.numel() > x.shape[-1]:
+        return linear(x, W)
+    # One row: the delegate packs its second factor anew every run, and that should not be the larger one.
+    return linear(W, x.view(1, -1)).view(*x.shape[:-1], -1)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -220,7 +247,7 @@ def loss_and_gradient(
 def next_token_logits(geometry: Geometry, h: Tensor, norm: Tensor, output: Tensor) -> Tensor:
     """Return the logits (1, vocabulary) after hidden states h (1, 1, H)."""
     n, _ = rms_norm(h, norm, geometry.norm_eps)
-    return linear(n.view(1, geometry.hidden), output)
+    return product(n.view(1, geometry.hidden), output)
 
 
 def block_scores(
@@ -276,19 +303,13 @@ def _block_logits(geometry: Geometry, h: Tensor, norm: Tensor, rows: Tensor, bia
     return linear(n.view(-1, geometry.hidden), rows) + bias
 
 
-def dequantized(names: Sequence[str], weights: Sequence[Tensor]) -> list[Tensor]:
-    """Return a layer's weights as floats: those that are followed by scales are int8, and scaled by output row.
+def as_float(weight: Tensor, row_scale: Tensor | None) -> Tensor:
+    """Return int8 weights times the scales (n_outputs, 1) of their rows; without scales the weights as they are.
 
-    The conversion is written so that the delegate takes it: a float copy of the weights never stands in the program's memory.
+    Written so that the delegate takes it: a float copy of the weights never stands in the program's memory. Scaling the products
+    instead would be less work, but the delegate takes no conversion right in front of a product.
     """
-    given = dict(zip(names, weights, strict=True))
-    found = []
-    for name, weight in given.items():
-        if name.endswith(SCALED):
-            continue
-        scale = given.get(f"{name}_scale")
-        if scale is not None:
-            as_float = torch.ops.quantized_decomposed.dequantize_per_tensor.default(weight, 1.0, 0, -128, 127, torch.int8)
-            weight = as_float * scale
-        found.append(weight)
-    return found
+    if row_scale is None:
+        return weight
+    converted: Tensor = torch.ops.quantized_decomposed.dequantize_per_tensor.default(weight, 1.0, 0, -128, 127, torch.int8)
+    return converted * row_scale

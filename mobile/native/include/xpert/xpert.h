@@ -135,7 +135,8 @@ XPERT_API xpert_status xpert_merge(xpert_engine engine, const char *request, cha
  *
  * request: {"out": "folder", "start": "adapter folder or null", "method": "lora" | "prompt" | "prefix", "max_steps": 100, "batch_size": 4,
  * "accumulate": 1, "learning_rate": 5e-4, "rank": 8, "alpha": 16.0, "n_virtual": 16, "held_out": 0.2, "eval_every": 5, "patience": 4,
- * "target_loss": null, "seed": 0, "checkpoint_every": 5}.
+ * "target_loss": null, "seed": 0, "checkpoint_every": 5}. A prefix is trained by bundles that were exported for it; without n_virtual it
+ * has the places that they state.
  * A checkpoint stands beside out, in ".{name}.checkpoint.safetensors", until the run ends; a run that was cut off goes on from it to
  * the same bits. result: {"adapter", "losses", "held_out": [[step, loss]], "steps", "seconds", "n_train", "n_held_out", "n_cut",
  * "resumed_from", "digest"}.
@@ -147,8 +148,9 @@ XPERT_API xpert_status xpert_personalize(xpert_engine engine, const xpert_text *
  * Answers a prompt, piece by piece; on_piece may be NULL.
  *
  * request, may be NULL: {"adapter": "folder or null", "max_new_tokens": 100, "temperature": 0, "top_k": 0, "top_p": 1.0, "seed": 0,
- * "stop": ["…"]}; a temperature of 0 takes the likeliest token. result: {"text", "n_prompt", "n_new", "ended": "end" | "stop" |
- * "length", "seconds"}.
+ * "stop": ["…"], "resident_mb": null}; a temperature of 0 takes the likeliest token. Weights of at most resident_mb MB stay in memory
+ * until the answer is there (null: half of what the system says is available), larger ones are read a layer at a time, token by token.
+ * result: {"text", "n_prompt", "n_new", "ended": "end" | "stop" | "length", "seconds"}.
  */
 XPERT_API xpert_status xpert_generate(xpert_engine engine, xpert_text prompt, const char *request, xpert_on_piece on_piece,
                                       void *user, char **result);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "engine/lora.h"
+#include "runtime/memory.h"
 
 namespace xpert {
 
@@ -99,6 +100,7 @@ BaseModel::BaseModel(std::string folder, const Json &base, const Json &programs,
       digest_(base.at("digest")),
       name_(base.value("name", "")),
       train_(parse_programs(programs, "train")),
+      prefix_(parse_programs(programs, "prefix")),
       generate_(parse_programs(programs, "generate")),
       threads_(threads) {
   weights_ = std::make_unique<Weights>(folder_ + "/" + base_.at("weights").get<std::string>(), geometry_,
@@ -110,8 +112,8 @@ std::vector<BaseModel::Stated> BaseModel::parse_programs(const Json &programs, c
   if (!programs.is_object() || !programs.contains(kind)) return found;
   for (const Json &item : programs.at(kind)) {
     const Json block = item.value("vocabulary_block", Json());
-    found.push_back(
-        {item.at("file"), item.at("rank"), item.value("batch", int64_t{1}), item.at("length"), block.is_null() ? 0 : block.get<int64_t>()});
+    found.push_back({item.at("file"), item.at("rank"), item.value("batch", int64_t{1}), item.at("length"),
+                     block.is_null() ? 0 : block.get<int64_t>(), item.value("n_virtual", int64_t{0})});
   }
   return found;
 }
@@ -120,11 +122,20 @@ void BaseModel::need_programs(const std::vector<Stated> &programs, const char *k
   if (programs.empty()) throw Error(XPERT_NOT_FOUND, std::string("The bundle has no program to ") + kind + ". Export it with one.");
 }
 
-int64_t BaseModel::longest_text() const {
+std::vector<BaseModel::Stated> BaseModel::training_programs(Method method, int64_t n_virtual) const {
   need_programs(train_, "train");
-  int64_t longest = 0;
-  for (const Stated &stated : train_) longest = std::max(longest, stated.length);
-  return std::min(longest, geometry_.context);
+  if (method != Method::kPrefix) return train_;
+  if (prefix_.empty()) {
+    throw Error(XPERT_NOT_FOUND,
+                "The bundle has no program to train a prefix. Export it with --prefix, or train with the method lora or prompt.");
+  }
+  std::vector<Stated> found;
+  for (const Stated &stated : prefix_) {
+    if (!n_virtual || stated.n_virtual == n_virtual) found.push_back(stated);
+  }
+  if (!found.empty()) return found;
+  bad_input("The bundle trains prefixes of " + std::to_string(prefix_.front().n_virtual) + " places, " + std::to_string(n_virtual) +
+            " were asked for. Ask for as many, or export it with --prefix " + std::to_string(n_virtual) + ".");
 }
 
 const BaseModel::Stated &BaseModel::choose(const std::vector<Stated> &programs, const char *kind, int64_t rank, int64_t length,
@@ -172,14 +183,17 @@ Json BaseModel::personalize(const std::vector<EncodedText> &texts, const char *t
     if (found.method != wanted.method) bad_input("The adapter '" + start + "' is of another method than the one asked for. Give its own.");
     head = {found.method, std::max(head.rank, found.rank), found.n_virtual};
   }
+  const bool is_open = start.empty() && !request.has("n_virtual");
+  const std::vector<Stated> programs = training_programs(head.method, is_open ? 0 : head.n_virtual);
   const int64_t front = head.method == Method::kPrompt ? head.n_virtual : 0;
-  size_t n_cut = 0;
-  const auto limit = static_cast<size_t>(std::max<int64_t>(longest_text() - front, 0));
-  const std::vector<Sample> samples = samples_of(texts, limit, n_cut);
-  size_t longest = 0;
+  int64_t limit = 0;
+  for (const Stated &stated : programs) limit = std::max(limit, stated.length);
+  size_t n_cut = 0, longest = 0;
+  const std::vector<Sample> samples = samples_of(texts, static_cast<size_t>(std::max<int64_t>(limit - front, 0)), n_cut);
   for (const Sample &sample : samples) longest = std::max(longest, sample.ids.size());
-  const Stated &stated = choose(train_, "train", head.rank, static_cast<int64_t>(longest) + front, options.batch_size);
-  LayerwiseModel model(*weights_, geometry_, load(stated), stated.vocabulary_block);
+  const Stated &stated = choose(programs, "train", head.rank, static_cast<int64_t>(longest) + front, options.batch_size);
+  if (head.method == Method::kPrefix) wanted.n_virtual = stated.n_virtual;
+  LayerwiseModel model(*weights_, geometry_, load(stated), stated.vocabulary_block, stated.n_virtual);
   AdapterState state = start.empty() ? fresh_state(geometry_, wanted, stated.rank) : read_state(start, geometry_, digest_, wanted, stated.rank);
   const auto out = request.get<std::string>("out", "");
   Trainer trainer(model, std::move(state), samples, options, {out, digest_, name_});
@@ -201,7 +215,7 @@ Json BaseModel::personalize(const std::vector<EncodedText> &texts, const char *t
 
 Json BaseModel::generate(const std::vector<int64_t> &prompt, const char *text, const Decode &decode, const OnPiece &on_piece,
                          const std::function<bool()> &is_cancelled) {
-  const Request request(text, {"adapter", "max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop"});
+  const Request request(text, {"adapter", "max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop", "resident_mb"});
   const double begin = now();
   GenerationOptions options;
   options.max_new_tokens = request.get("max_new_tokens", options.max_new_tokens);
@@ -211,11 +225,14 @@ Json BaseModel::generate(const std::vector<int64_t> &prompt, const char *text, c
   options.seed = request.get("seed", options.seed);
   options.stop_words = request.get("stop", options.stop_words);
   options.ends = {base_.at("end").get<int64_t>()};
+  // Pages that fit are read once an answer, not once a token. Half: the app and the system want some too.
+  const double most = request.has("resident_mb") ? 1e6 * request.get("resident_mb", 0.0) : 0.5 * static_cast<double>(available_memory());
+  options.keeps_weights = static_cast<double>(weights_->bytes()) <= most;
   check_options(options);
   const auto adapter = request.get<std::string>("adapter", "");
   const AdapterHead head = adapter.empty() ? AdapterHead{} : read_adapter_head(adapter);
-  const int64_t front = head.method == Method::kPrompt ? head.n_virtual : 0;
-  const Stated &stated = choose(generate_, "answer", head.rank, static_cast<int64_t>(prompt.size()) + front + options.max_new_tokens, 1);
+  const int64_t length = head.n_virtual + static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
+  const Stated &stated = choose(generate_, "answer", head.rank, length, 1);
   TextGenerator generator(*weights_, geometry_, load(stated), stated.vocabulary_block);
   StateOptions as_it_is;
   as_it_is.rank = 1;

@@ -23,9 +23,6 @@ class BaseModel {
 
   const Geometry &geometry() const { return geometry_; }
   const std::string &digest() const { return digest_; }
-  /** Tokens of the longest text that a training program takes. */
-  int64_t longest_text() const;
-
   /**
    * Fine-tunes as xpert_personalize describes it and returns its result; request is its JSON text.
    *
@@ -46,10 +43,13 @@ class BaseModel {
   struct Stated {
     std::string file;
     int64_t rank = 0, batch = 1, length = 0, vocabulary_block = 0;
+    int64_t n_virtual = 0;  // places of the prefix that it trains
   };
 
   static std::vector<Stated> parse_programs(const Json &programs, const char *kind);
   static void need_programs(const std::vector<Stated> &programs, const char *kind);
+  /** The programs that train an adapter of this method; of a prefix those of its places, which 0 leaves to the bundle. */
+  std::vector<Stated> training_programs(Method method, int64_t n_virtual) const;
   const Stated &choose(const std::vector<Stated> &programs, const char *kind, int64_t rank, int64_t length, int64_t batch) const;
   Program &load(const Stated &stated);
 
@@ -57,7 +57,7 @@ class BaseModel {
   const Json base_;
   const Geometry geometry_;
   const std::string digest_, name_;
-  const std::vector<Stated> train_, generate_;
+  const std::vector<Stated> train_, prefix_, generate_;
   const int threads_;
   std::unique_ptr<Weights> weights_;
   std::string loaded_;

@@ -10,13 +10,11 @@ namespace xpert {
 
 namespace {
 
-/** What all of a layer's methods take behind their own inputs. */
-void append_layer(std::vector<Buffer> &inputs, const Weights &weights, const Geometry &geometry, const AdapterState &state, int64_t layer) {
-  inputs.push_back(floats(&state.scale, {1}));
-  inputs.insert(inputs.end(), weights.layer(layer).begin(), weights.layer(layer).end());
-  const auto lora = state.lora(geometry, layer);
-  inputs.insert(inputs.end(), lora.begin(), lora.end());
-}
+/** Lets all weights go where a block ends, an error included. */
+struct Released {
+  const Weights &weights;
+  ~Released() { weights.release(); }
+};
 
 }  // namespace
 
@@ -39,27 +37,26 @@ void check_options(const GenerationOptions &o) {
 
 TextGenerator::TextGenerator(const Weights &weights, const Geometry &geometry, Program &program, int64_t vocabulary_block)
     : weights_(weights), geometry_(geometry), program_(program), blocks_(weights, vocabulary_block) {
-  const auto &shape = program.input_shape("prefill", 0);
-  if (shape.size() != 3 || shape[0] != 1 || shape[2] != geometry.hidden) {
+  const auto &rows = program.input_shape("read", 0), &mask = program.input_shape("read", 1);
+  if (rows.size() != 3 || rows[0] != 1 || rows[2] != geometry.hidden || mask.size() != 2 || mask[1] <= rows[1]) {
     bad_file("The generation program is of another geometry. Export the bundle again.");
   }
-  tables_ = context_tables(geometry, shape[1]);
+  chunk_ = static_cast<size_t>(rows[1]);
+  length_ = static_cast<size_t>(mask[1] - rows[1]);
+  tables_ = rotary_tables(geometry, mask[1]);  // the last chunk may reach behind the last place
   const auto hidden = static_cast<size_t>(geometry.hidden), pair = static_cast<size_t>(geometry.n_kv_heads * geometry.head_dim);
-  keys_.assign(static_cast<size_t>(geometry.n_layers), std::vector<float>(pair * length()));
+  keys_.assign(static_cast<size_t>(geometry.n_layers), std::vector<float>(pair * length_));
   values_ = keys_;
-  x_.resize(length() * hidden);
-  y_.resize(length() * hidden);
-  h_.resize(hidden);
-  next_.resize(hidden);
-  place_.resize(length());
-  key_.resize(pair);
-  value_.resize(pair);
+  x_.resize(length_ * hidden);
+  for (auto *array : {&in_, &out_}) array->resize(chunk_ * hidden);
+  for (auto *array : {&key_, &value_}) array->resize(chunk_ * pair);
 }
 
 Generated TextGenerator::answer(const std::vector<int64_t> &prompt, const AdapterState &state, const GenerationOptions &options,
                                 const Decode &decode, const OnPiece &on_piece, const std::function<bool()> &is_cancelled) {
   check_options(options);
-  const bool has_prefix = state.method == Method::kPrefix;
+  keeps_weights_ = options.keeps_weights;
+  const Released released{weights_};
   const size_t n = prompt.size() + static_cast<size_t>(state.n_virtual);
   if (prompt.empty()) bad_input("The tokenizer turns the prompt into no token. Change the prompt.");
   if (n >= length()) {
@@ -75,11 +72,7 @@ Generated TextGenerator::answer(const std::vector<int64_t> &prompt, const Adapte
   TextStream stream(options.stop_words, on_piece);
   Random random(options.seed);
   check_cancelled();
-  if (has_prefix) {
-    read_behind_prefix(prompt, state);
-  } else {
-    prefill(prompt, state);
-  }
+  read_prompt(prompt, state);
   const size_t last = std::min(length(), n + static_cast<size_t>(options.max_new_tokens));
   for (size_t place = n; place < last; ++place) {
     check_cancelled();
@@ -94,93 +87,75 @@ Generated TextGenerator::answer(const std::vector<int64_t> &prompt, const Adapte
       made.ended = "stop";
       break;
     }
-    if (place + 1 < last) decode_token(token, place, state);
+    if (place + 1 < last) {
+      weights_.embed(&token, 1, x_.data());
+      read(1, place, state);
+    }
   }
   stream.finish();
   made.text = stream.text();
   return made;
 }
 
-void TextGenerator::prefill(const std::vector<int64_t> &prompt, const AdapterState &state) {
-  const auto hidden = static_cast<size_t>(geometry_.hidden), dim = static_cast<size_t>(geometry_.head_dim);
-  const size_t front = state.n_front(), n = front + prompt.size();
-  std::vector<int64_t> ids(length() - front);
-  std::copy(prompt.begin(), prompt.end(), ids.begin());
+void TextGenerator::read_prompt(const std::vector<int64_t> &prompt, const AdapterState &state) {
+  const size_t front = state.n_front(), hidden = static_cast<size_t>(geometry_.hidden);
   if (front) std::copy(state.values[0].begin(), state.values[0].end(), x_.begin());
-  weights_.embed(ids.data(), ids.size(), x_.data() + front * hidden);
-  const std::vector<int32_t> shape = {1, tables_.length, static_cast<int32_t>(hidden)};
-  const std::vector<int32_t> cache = {static_cast<int32_t>(geometry_.n_kv_heads), tables_.length, tables_.head_dim};
-  for (int64_t i = 0; i < geometry_.n_layers; ++i) {
-    std::vector<float> &keys = keys_[static_cast<size_t>(i)], &values = values_[static_cast<size_t>(i)];
-    std::vector<Buffer> inputs = {floats(x_, shape), floats(tables_.mask, {tables_.length, tables_.length}),
-                                  floats(tables_.cos, {tables_.length, tables_.head_dim}),
-                                  floats(tables_.sin, {tables_.length, tables_.head_dim})};
-    append_layer(inputs, weights_, geometry_, state, i);
-    program_.run("prefill", inputs, {floats(y_, shape), floats(keys, cache), floats(values, cache)});
-    weights_.release(i);
-    std::swap(x_, y_);
-    // Places that no token has taken are zero in the cache: a token adds its key to its place.
-    for (size_t head = 0; head < static_cast<size_t>(geometry_.n_kv_heads); ++head) {
-      for (auto *array : {&keys, &values}) {
-        auto row = array->begin() + static_cast<std::ptrdiff_t>(head * length() * dim);
-        std::fill(row + static_cast<std::ptrdiff_t>(n * dim), row + static_cast<std::ptrdiff_t>(length() * dim), 0.0F);
-      }
+  weights_.embed(prompt.data(), prompt.size(), x_.data() + front * hidden);
+  const bool has_prefix = state.method == Method::kPrefix;
+  if (has_prefix) {
+    for (size_t i = 0; i < keys_.size(); ++i) {
+      put(state.values[2 * i].data(), static_cast<size_t>(state.n_virtual), static_cast<size_t>(state.n_virtual), 0, keys_[i]);
+      put(state.values[2 * i + 1].data(), static_cast<size_t>(state.n_virtual), static_cast<size_t>(state.n_virtual), 0, values_[i]);
     }
   }
-  std::copy_n(x_.begin() + static_cast<std::ptrdiff_t>((n - 1) * hidden), hidden, h_.begin());
+  read(front + prompt.size(), has_prefix ? static_cast<size_t>(state.n_virtual) : 0, state);
 }
 
-void TextGenerator::read_behind_prefix(const std::vector<int64_t> &prompt, const AdapterState &state) {
-  const size_t dim = static_cast<size_t>(geometry_.head_dim), n = static_cast<size_t>(state.n_virtual);
-  for (size_t i = 0; i < keys_.size(); ++i) {
-    for (size_t half = 0; half < 2; ++half) {
-      auto &cache = half ? values_[i] : keys_[i];
-      std::fill(cache.begin(), cache.end(), 0.0F);
-      for (size_t head = 0; head < static_cast<size_t>(geometry_.n_kv_heads); ++head) {
-        std::copy_n(state.values[2 * i + half].begin() + static_cast<std::ptrdiff_t>(head * n * dim), n * dim,
-                    cache.begin() + static_cast<std::ptrdiff_t>(head * length() * dim));
-      }
-    }
-  }
-  // Token by token: the method for whole prompts takes no keys from before.
-  for (size_t i = 0; i < prompt.size(); ++i) decode_token(prompt[i], n + i, state);
-}
-
-void TextGenerator::decode_token(int64_t token, size_t place, const AdapterState &state) {
-  const auto hidden = static_cast<int32_t>(geometry_.hidden), heads = static_cast<int32_t>(geometry_.n_kv_heads);
-  const int32_t total = tables_.length, width = tables_.head_dim;
-  const auto dim = static_cast<size_t>(width);
-  std::fill(place_.begin(), place_.end(), 0.0F);
-  place_[place] = 1.0F;
-  weights_.embed(&token, 1, h_.data());
+void TextGenerator::read(size_t n, size_t begin, const AdapterState &state) {
+  const auto hidden = static_cast<size_t>(geometry_.hidden), dim = static_cast<size_t>(geometry_.head_dim);
+  const auto heads = static_cast<int32_t>(geometry_.n_kv_heads), width = static_cast<int32_t>(dim), length = static_cast<int32_t>(length_);
+  const size_t step = n == 1 ? 1 : chunk_;
+  const auto rows = static_cast<int32_t>(step);
+  const std::vector<int32_t> shape = {1, rows, static_cast<int32_t>(hidden)}, pair = {heads, rows, width};
+  // A layer takes all chunks before the next one comes: its weights are read once.
   for (int64_t i = 0; i < geometry_.n_layers; ++i) {
     std::vector<float> &keys = keys_[static_cast<size_t>(i)], &values = values_[static_cast<size_t>(i)];
-    std::vector<Buffer> inputs = {floats(h_, {1, 1, hidden}),
-                                  floats(tables_.mask.data() + place * length(), {1, total}),
-                                  floats(place_, {total, 1}),
-                                  floats(tables_.cos.data() + place * dim, {1, width}),
-                                  floats(tables_.sin.data() + place * dim, {1, width}),
-                                  floats(keys, {heads, total, width}),
-                                  floats(values, {heads, total, width})};
-    append_layer(inputs, weights_, geometry_, state, i);
-    program_.run("decode", inputs, {floats(next_, {1, 1, hidden}), floats(key_, {heads, 1, width}), floats(value_, {heads, 1, width})});
-    weights_.release(i);
-    std::swap(h_, next_);
-    for (size_t head = 0; head < static_cast<size_t>(heads); ++head) {
-      const auto to = static_cast<std::ptrdiff_t>((head * length() + place) * dim), from = static_cast<std::ptrdiff_t>(head * dim);
-      std::copy_n(key_.begin() + from, dim, keys.begin() + to);
-      std::copy_n(value_.begin() + from, dim, values.begin() + to);
+    for (size_t first = 0; first < n; first += step) {
+      const size_t taken = std::min(step, n - first), place = begin + first;
+      float *x = x_.data() + first * hidden;
+      std::fill(std::copy_n(x, taken * hidden, in_.begin()), in_.end(), 0.0F);
+      const std::vector<float> mask = causal_mask(step, length_, place);
+      std::vector<Buffer> inputs = {floats(in_, shape), floats(mask.data(), {rows, length + rows}),
+                                    floats(tables_.cos.data() + place * dim, {rows, width}),
+                                    floats(tables_.sin.data() + place * dim, {rows, width}), floats(&state.scale, {1})};
+      for (const auto &rest : {weights_.layer(i), state.lora(geometry_, i)}) inputs.insert(inputs.end(), rest.begin(), rest.end());
+      inputs.push_back(floats(keys, {heads, length, width}));
+      inputs.push_back(floats(values, {heads, length, width}));
+      program_.run(n == 1 ? "decode" : "read", inputs, {floats(out_, shape), floats(key_, pair), floats(value_, pair)});
+      std::copy_n(out_.begin(), taken * hidden, x);
+      put(key_.data(), step, taken, place, keys);
+      put(value_.data(), step, taken, place, values);
     }
+    if (!keeps_weights_) weights_.release(i);
+  }
+  last_ = n - 1;
+}
+
+void TextGenerator::put(const float *rows, size_t step, size_t n, size_t place, std::vector<float> &cache) const {
+  const auto dim = static_cast<size_t>(geometry_.head_dim);
+  for (size_t head = 0; head < static_cast<size_t>(geometry_.n_kv_heads); ++head) {
+    std::copy_n(rows + head * step * dim, n * dim, cache.begin() + static_cast<std::ptrdiff_t>((head * length_ + place) * dim));
   }
 }
 
 void TextGenerator::compute_logits() {
   const auto hidden = static_cast<int32_t>(geometry_.hidden), block = static_cast<int32_t>(blocks_.block());
+  const float *h = x_.data() + last_ * static_cast<size_t>(hidden);
   logits_.resize(static_cast<size_t>((blocks_.vocabulary() + blocks_.block() - 1) / blocks_.block() * blocks_.block()));
   for (int64_t begin = 0; begin < blocks_.vocabulary(); begin += blocks_.block()) {
-    program_.run("logits", {floats(h_, {1, 1, hidden}), weights_.norm(), blocks_.rows(begin)},
+    program_.run("logits", {floats(h, {1, 1, hidden}), weights_.norm(), blocks_.rows(begin)},
                  {{"F32", {1, block}, &logits_[static_cast<size_t>(begin)]}});
-    blocks_.release(begin);
+    if (!keeps_weights_) blocks_.release(begin);
   }
   logits_.resize(static_cast<size_t>(blocks_.vocabulary()));  // without what fills up the last block
 }

@@ -19,6 +19,7 @@ struct GenerationOptions {
   uint64_t seed = 0;
   std::vector<std::string> stop_words;
   std::vector<int64_t> ends;  // tokens that end an answer
+  bool keeps_weights = false;  // until the answer is there; else a layer at a time is in memory
 };
 
 struct Generated {
@@ -35,26 +36,31 @@ class TextGenerator {
   TextGenerator(const Weights &weights, const Geometry &geometry, Program &program, int64_t vocabulary_block);
 
   /** Most tokens of prompt and answer together. */
-  size_t length() const { return static_cast<size_t>(tables_.length); }
+  size_t length() const { return length_; }
 
   /** Answers a prompt. decode: the tokenizer's; on_piece may be empty; is_cancelled is asked before every token. */
   Generated answer(const std::vector<int64_t> &prompt, const AdapterState &state, const GenerationOptions &options, const Decode &decode,
                    const OnPiece &on_piece, const std::function<bool()> &is_cancelled);
 
  private:
-  void prefill(const std::vector<int64_t> &prompt, const AdapterState &state);
-  /** Reads a prompt behind learned keys and values, which take the first places of the cache; returns as prefill does. */
-  void read_behind_prefix(const std::vector<int64_t> &prompt, const AdapterState &state);
-  void decode_token(int64_t token, size_t place, const AdapterState &state);
+  /** Reads a prompt behind what is learned in front of it. */
+  void read_prompt(const std::vector<int64_t> &prompt, const AdapterState &state);
+  /** Reads n rows of x_, which take the places from begin on, and leaves their hidden states there. */
+  void read(size_t n, size_t begin, const AdapterState &state);
+  /** Copies the first n of rows (n_kv_heads, step, head_dim) to their places in a cache. */
+  void put(const float *rows, size_t step, size_t n, size_t place, std::vector<float> &cache) const;
+  /** The logits after the last token that was read. */
   void compute_logits();
 
   const Weights &weights_;
   const Geometry &geometry_;
   Program &program_;
   const OutputBlocks blocks_;
-  ContextTables tables_;
+  size_t length_ = 0, chunk_ = 0, last_ = 0;  // places of the cache, tokens that are read at a time, the last row of x_ that was read
+  bool keeps_weights_ = false;
+  RotaryTables tables_;
   std::vector<std::vector<float>> keys_, values_;  // of every layer, (n_kv_heads, length, head_dim)
-  std::vector<float> x_, y_, h_, next_, place_, key_, value_, logits_;
+  std::vector<float> x_, in_, out_, key_, value_, logits_;
 };
 
 }  // namespace xpert

@@ -8,7 +8,6 @@ namespace xpert {
 namespace {
 
 constexpr int64_t kLargest = (int64_t{1} << 31) - 1, kMostLayers = 1000;  // sizes above these are no model's
-constexpr float kMasked = -1e9F;                                          // added to the scores of what a token must not attend to
 
 [[noreturn]] void unusable(const std::string &what) { bad_file("The bundle's geometry is not usable: " + what + ". Export the bundle again."); }
 
@@ -94,18 +93,11 @@ std::string module_name(int64_t layer, size_t projection) {
   return "model.layers." + std::to_string(layer) + (projection < 4 ? ".self_attn." : ".mlp.") + kProjections[projection];
 }
 
-ContextTables context_tables(const Geometry &g, int32_t length) {
+RotaryTables rotary_tables(const Geometry &g, int32_t length) {
   const auto n = static_cast<size_t>(length), dim = static_cast<size_t>(g.head_dim);
-  ContextTables tables;
-  tables.length = length;
-  tables.head_dim = static_cast<int32_t>(g.head_dim);
-  tables.mask.assign(n * n, 0.0F);
+  RotaryTables tables;
   tables.cos.resize(n * dim);
   tables.sin.resize(n * dim);
-  for (size_t i = 0; i < n; ++i) {
-    std::fill(tables.mask.begin() + static_cast<std::ptrdiff_t>(i * n + i + 1), tables.mask.begin() + static_cast<std::ptrdiff_t>((i + 1) * n),
-              kMasked);
-  }
   for (size_t k = 0; k < dim / 2; ++k) {
     double frequency = std::pow(g.rope_theta, -static_cast<double>(2 * k) / static_cast<double>(dim));
     if (g.factor > 0) frequency = llama3(frequency, g);
@@ -116,6 +108,16 @@ ContextTables context_tables(const Geometry &g, int32_t length) {
     }
   }
   return tables;
+}
+
+std::vector<float> causal_mask(size_t n, size_t before, size_t filled) {
+  std::vector<float> mask(n * (before + n), kMasked);
+  for (size_t i = 0; i < n; ++i) {
+    const auto row = mask.begin() + static_cast<std::ptrdiff_t>(i * (before + n));
+    std::fill_n(row, filled, 0.0F);
+    std::fill_n(row + static_cast<std::ptrdiff_t>(before), i + 1, 0.0F);
+  }
+  return mask;
 }
 
 }  // namespace xpert

@@ -32,12 +32,17 @@ Geometry parse_geometry(const Json &stated);
 /** Where a projection stands: "model.layers.3.mlp.up_proj". */
 std::string module_name(int64_t layer, size_t projection);
 
-/** Position tables of a program: the causal mask (length, length), cosines and sines (length, head_dim). */
-struct ContextTables {
-  std::vector<float> mask, cos, sin;
-  int32_t length = 0, head_dim = 0;
+/** Added to the scores of what a token must not attend to. */
+inline constexpr float kMasked = -1e9F;
+
+/** Cosines and sines of positions 0 to length - 1, (length, head_dim). */
+struct RotaryTables {
+  std::vector<float> cos, sin;
 };
 
-ContextTables context_tables(const Geometry &geometry, int32_t length);
+RotaryTables rotary_tables(const Geometry &geometry, int32_t length);
+
+/** What n tokens behind `before` places may attend to, (n, before + n): the first `filled` of those, and the tokens up to their own. */
+std::vector<float> causal_mask(size_t n, size_t before, size_t filled);
 
 }  // namespace xpert

@@ -9,14 +9,6 @@ namespace xpert {
 
 namespace {
 
-constexpr float kClosed = -1e9F;  // bias of the rows that fill up the last block: no token is there
-
-size_t count_of(const std::vector<int32_t> &shape) {
-  size_t n = 1;
-  for (int32_t length : shape) n *= static_cast<size_t>(length);
-  return n;
-}
-
 class WholeHead : public Head {
  public:
   WholeHead(Program &program, const Weights &weights, int32_t length, int32_t hidden)
@@ -48,7 +40,7 @@ class BlockHead : public Head {
     bias_.assign(static_cast<size_t>(block), 0.0F);
     last_bias_ = bias_;
     const int64_t left = blocks_.vocabulary() % block;
-    if (left) std::fill(last_bias_.begin() + static_cast<std::ptrdiff_t>(left), last_bias_.end(), kClosed);
+    if (left) std::fill(last_bias_.begin() + static_cast<std::ptrdiff_t>(left), last_bias_.end(), kMasked);  // no token is there
   }
 
   double run(const float *h, const int64_t *target, const float *weight, float *dh) override {

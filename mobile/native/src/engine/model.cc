@@ -12,17 +12,18 @@ void add(const std::vector<float> &from, std::vector<float> &to) {
   for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
 }
 
-void refuse_prefix(const AdapterState &state) {
-  if (state.method != Method::kPrefix) return;
-  bad_input("The bundle's training programs have no place for learned keys and values. Train with the method lora or prompt.");
+std::vector<int32_t> shape_of(const Program &program, const Geometry &geometry) {
+  const auto &shape = program.input_shape("forward", 0);
+  if (shape.size() != 3 || shape[2] != geometry.hidden) bad_file("The training program is of another geometry. Export the bundle again.");
+  return shape;
 }
 
 }  // namespace
 
-LayerwiseModel::LayerwiseModel(const Weights &weights, const Geometry &geometry, Program &program, int64_t vocabulary_block)
-    : weights_(weights), geometry_(geometry), program_(program), shape_(program.input_shape("forward", 0)) {
-  if (shape_.size() != 3 || shape_[2] != geometry.hidden) bad_file("The training program is of another geometry. Export the bundle again.");
-  tables_ = context_tables(geometry, shape_[1]);
+LayerwiseModel::LayerwiseModel(const Weights &weights, const Geometry &geometry, Program &program, int64_t vocabulary_block, int64_t prefix)
+    : weights_(weights), geometry_(geometry), program_(program), prefix_(prefix), shape_(shape_of(program, geometry)),
+      mask_(causal_mask(length(), static_cast<size_t>(prefix), static_cast<size_t>(prefix))),
+      tables_(rotary_tables(geometry, static_cast<int32_t>(prefix) + shape_[1])) {
   head_ = make_head(program, weights, shape_[1], shape_[2], vocabulary_block);
   const size_t n = batch() * length() * static_cast<size_t>(shape_[2]);
   grad_.resize(n);
@@ -33,7 +34,7 @@ LayerwiseModel::LayerwiseModel(const Weights &weights, const Geometry &geometry,
 }
 
 double LayerwiseModel::loss(const Sample *samples, size_t n, const AdapterState &state, size_t total) {
-  refuse_prefix(state);
+  check(state);
   inputs_.resize(std::max<size_t>(inputs_.size(), 2), std::vector<float>(grad_.size()));
   fill(samples, n, state, total);
   for (int64_t i = 0; i < geometry_.n_layers; ++i) {
@@ -45,7 +46,7 @@ double LayerwiseModel::loss(const Sample *samples, size_t n, const AdapterState 
 
 double LayerwiseModel::loss_and_gradients(const Sample *samples, size_t n, const AdapterState &state, size_t total,
                                           std::vector<std::vector<float>> &gradients) {
-  refuse_prefix(state);
+  check(state);
   inputs_.resize(static_cast<size_t>(geometry_.n_layers) + 1, std::vector<float>(grad_.size()));
   fill(samples, n, state, total);
   for (int64_t i = 0; i < geometry_.n_layers; ++i) forward(state, i, inputs_[static_cast<size_t>(i)], inputs_[static_cast<size_t>(i) + 1]);
@@ -58,6 +59,13 @@ double LayerwiseModel::loss_and_gradients(const Sample *samples, size_t n, const
     }
   }
   return value;
+}
+
+void LayerwiseModel::check(const AdapterState &state) const {
+  const int64_t places = state.method == Method::kPrefix ? state.n_virtual : 0;
+  if (places == prefix_) return;
+  bad_input("The program trains a prefix of " + std::to_string(prefix_) + " places, the adapter has one of " + std::to_string(places) +
+            ". Take the program that was exported for it.");
 }
 
 void LayerwiseModel::fill(const Sample *samples, size_t n, const AdapterState &state, size_t total) {
@@ -81,13 +89,15 @@ void LayerwiseModel::fill(const Sample *samples, size_t n, const AdapterState &s
 }
 
 std::vector<Buffer> LayerwiseModel::layer_inputs(const AdapterState &state, int64_t layer) const {
-  const int32_t length = shape_[1], dim = tables_.head_dim;
-  std::vector<Buffer> inputs = {floats(tables_.mask.data(), {length, length}), floats(tables_.cos.data(), {length, dim}),
-                                floats(tables_.sin.data(), {length, dim}), floats(&state.scale, {1})};
+  const auto n = shape_[1], before = static_cast<int32_t>(prefix_), dim = static_cast<int32_t>(geometry_.head_dim);
+  const size_t first = static_cast<size_t>(prefix_ * geometry_.head_dim);  // tokens stand behind a prefix
+  std::vector<Buffer> inputs = {floats(mask_.data(), {n, before + n}), floats(tables_.cos.data() + first, {n, dim}),
+                                floats(tables_.sin.data() + first, {n, dim}), floats(&state.scale, {1})};
   const auto &weights = weights_.layer(layer);
   inputs.insert(inputs.end(), weights.begin(), weights.end());
-  const auto lora = state.lora(geometry_, layer);
-  inputs.insert(inputs.end(), lora.begin(), lora.end());
+  for (const auto &trained : {state.lora(geometry_, layer), state.prefix(geometry_, layer)}) {
+    inputs.insert(inputs.end(), trained.begin(), trained.end());
+  }
   return inputs;
 }
 
@@ -102,16 +112,16 @@ void LayerwiseModel::backward(const AdapterState &state, int64_t layer, std::vec
   auto inputs = layer_inputs(state, layer);
   inputs.insert(inputs.begin(), {floats(inputs_[static_cast<size_t>(layer)].data(), shape_), floats(grad_, shape_)});
   std::vector<Buffer> outputs = {floats(next_, shape_)};
-  const auto lora = state.lora(geometry_, layer);
-  parts_.resize(lora.size());
-  for (size_t k = 0; k < lora.size(); ++k) {
-    parts_[k].resize(static_cast<size_t>(lora[k].shape[0]) * static_cast<size_t>(lora[k].shape[1]));
-    outputs.push_back(floats(parts_[k], lora[k].shape));
+  const auto trained = prefix_ ? state.prefix(geometry_, layer) : state.lora(geometry_, layer);
+  parts_.resize(trained.size());
+  for (size_t k = 0; k < trained.size(); ++k) {
+    parts_[k].resize(count_of(trained[k].shape));
+    outputs.push_back(floats(parts_[k], trained[k].shape));
   }
   program_.run("backward", inputs, outputs);
   weights_.release(layer);
   std::swap(grad_, next_);
-  if (state.method != Method::kLora) return;
+  if (state.method == Method::kPrompt) return;
   for (size_t k = 0; k < parts_.size(); ++k) add(parts_[k], gradients[static_cast<size_t>(layer) * parts_.size() + k]);
 }
 

@@ -21,8 +21,11 @@ struct Sample {
 
 class LayerwiseModel {
  public:
-  /** program: as the bundle's training programs are, of these sizes; vocabulary_block as the manifest states it, 0 for none. */
-  LayerwiseModel(const Weights &weights, const Geometry &geometry, Program &program, int64_t vocabulary_block);
+  /**
+   * program: as the bundle's training programs are, of these sizes; vocabulary_block as the manifest states it, 0 for none; prefix: places
+   * of the prefix that the program trains, 0 for one that trains adapters or a prompt.
+   */
+  LayerwiseModel(const Weights &weights, const Geometry &geometry, Program &program, int64_t vocabulary_block, int64_t prefix = 0);
 
   size_t batch() const { return static_cast<size_t>(shape_[0]); }
   size_t length() const { return static_cast<size_t>(shape_[1]); }
@@ -36,6 +39,7 @@ class LayerwiseModel {
                             std::vector<std::vector<float>> &gradients);
 
  private:
+  void check(const AdapterState &state) const;
   void fill(const Sample *samples, size_t n, const AdapterState &state, size_t total);
   void forward(const AdapterState &state, int64_t layer, const std::vector<float> &x, std::vector<float> &y);
   void backward(const AdapterState &state, int64_t layer, std::vector<std::vector<float>> &gradients);
@@ -45,12 +49,14 @@ class LayerwiseModel {
   const Weights &weights_;
   const Geometry &geometry_;
   Program &program_;
-  std::vector<int32_t> shape_;  // (batch, length, hidden)
-  ContextTables tables_;
+  const int64_t prefix_;
+  const std::vector<int32_t> shape_;  // (batch, length, hidden)
+  const std::vector<float> mask_;
+  const RotaryTables tables_;
   std::unique_ptr<Head> head_;
   std::vector<std::vector<float>> inputs_;  // of every layer, and the last one's output
   std::vector<float> grad_, next_;
-  std::vector<std::vector<float>> parts_;  // gradients of one layer's factors
+  std::vector<std::vector<float>> parts_;  // gradients of what is trained in one layer
   std::vector<int64_t> ids_, target_;
   std::vector<float> weight_;
 };

@@ -80,6 +80,12 @@ Buffer floats(std::vector<float> &values, std::vector<int32_t> shape) { return {
 
 Buffer integers(const int64_t *values, std::vector<int32_t> shape) { return {"I64", std::move(shape), const_cast<int64_t *>(values)}; }
 
+size_t count_of(const std::vector<int32_t> &shape) {
+  size_t n = 1;
+  for (int32_t length : shape) n *= static_cast<size_t>(length);
+  return n;
+}
+
 Buffer stored(const TensorView &view) { return {view.dtype, {view.shape.begin(), view.shape.end()}, const_cast<std::byte *>(view.data)}; }
 
 struct Program::Parts {

@@ -22,6 +22,8 @@ Buffer floats(const float *values, std::vector<int32_t> shape);
 Buffer floats(std::vector<float> &values, std::vector<int32_t> shape);
 Buffer integers(const int64_t *values, std::vector<int32_t> shape);
 Buffer stored(const TensorView &view);
+/** Values that a shape has room for. */
+size_t count_of(const std::vector<int32_t> &shape);
 
 /**
  * A loaded program.

@@ -117,6 +117,13 @@ std::vector<Buffer> AdapterState::lora(const Geometry &g, int64_t layer) const {
   return buffers;
 }
 
+std::vector<Buffer> AdapterState::prefix(const Geometry &g, int64_t layer) const {
+  if (method != Method::kPrefix) return {};
+  const std::vector<int32_t> shape = {static_cast<int32_t>(g.n_kv_heads), static_cast<int32_t>(n_virtual), static_cast<int32_t>(g.head_dim)};
+  const auto *pair = &values[2 * static_cast<size_t>(layer)];
+  return {floats(pair[0].data(), shape), floats(pair[1].data(), shape)};
+}
+
 bool AdapterState::is_finite() const {
   auto finite = [](const std::vector<float> &array) {
     return std::all_of(array.begin(), array.end(), [](float value) { return std::isfinite(value); });

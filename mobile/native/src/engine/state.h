@@ -34,6 +34,8 @@ struct AdapterState {
 
   /** Adapter inputs of a layer's methods, in the order of the projections. */
   std::vector<Buffer> lora(const Geometry &geometry, int64_t layer) const;
+  /** A layer's learned keys and values, (n_kv_heads, n_virtual, head_dim) each; none where the method is another. */
+  std::vector<Buffer> prefix(const Geometry &geometry, int64_t layer) const;
   /** Places that a learned prompt takes in front of the tokens. */
   size_t n_front() const { return method == Method::kPrompt ? static_cast<size_t>(n_virtual) : 0; }
   bool is_finite() const;

@@ -24,7 +24,11 @@ class Weights {
   /** Copies the embeddings of ids to rows, one behind the other. */
   void embed(const int64_t *ids, size_t n, float *rows) const;
 
-  /** Lets the system drop the pages of a layer, or of rows of the output layer, from this process. */
+  /** Bytes of the file: what all of them take in memory. */
+  size_t bytes() const { return file_.size(); }
+
+  /** Lets the system drop the pages of all weights, of a layer, or of rows of the output layer, from this process. */
+  void release() const { file_.release(file_.data(), file_.size()); }
   void release(int64_t layer) const;
   void release_output(int64_t first_row, int64_t n_rows) const;
 

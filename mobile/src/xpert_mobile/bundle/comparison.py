@@ -117,10 +117,10 @@ class Trial:
         return AdapterState(layers, scale)
 
     def _decode(self, generator: Generator, state: AdapterState) -> list[Array]:
-        h, caches = generator.prefill(self.prompt, state)
-        logits = [generator.head.logits(h)]
+        caches = generator.caches()
+        logits = [generator.head.logits(generator.read(self.prompt, 0, caches, state))]
         for place, token in enumerate(self.decoded, len(self.prompt)):
-            logits.append(generator.head.logits(generator.decode(token, place, caches, state)))
+            logits.append(generator.head.logits(generator.read([token], place, caches, state)))
         return logits
 
     def by_torch(self, folder: Path, weights: BundledBase | None = None) -> Computed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class BundleOptions:
         Tokens of a text, one training program each; none: the bundle does not train.
     generate
         Most tokens of prompt and answer together; 0: the bundle does not answer.
+    prefix
+        Places of the prefixes that it trains beside adapters, at each of the lengths; 0: it trains none.
     """
 
     precision: str = "float32"
@@ -55,6 +57,7 @@ class BundleOptions:
     batch: int = 4
     lengths: tuple[int, ...] = (64,)
     generate: int = 256
+    prefix: int = 0
 
     def __post_init__(self) -> None:
         """Refuse settings out of range, all at once."""
@@ -62,8 +65,11 @@ class BundleOptions:
             raise InputError(f"There is no precision '{self.precision}', there are {', '.join(PRECISIONS)}. Give one of these.")
         if not self.lengths and not self.generate:
             raise InputError("The bundle neither trains nor answers: it needs no base then. Give --length, --generate, or both.")
+        if self.prefix and not self.lengths:
+            raise InputError("A prefix is trained at the bundle's lengths, and there are none. Give --length, or no --prefix.")
         check_ranges(
             {
+                "prefix": (self.prefix, 0, 4096),
                 "rank": (self.rank, 1, 256),
                 "batch": (self.batch, 1, 256),
                 **({"generate": (self.generate, 8, 1 << 17)} if self.generate else {}),
@@ -177,23 +183,31 @@ def _name(model: str | Path) -> str:
 
 
 def _fit(options: BundleOptions, geometry: Geometry) -> None:
-    longest = max((*options.lengths, options.generate))
+    longest = max(*(options.prefix + length for length in options.lengths), options.generate, 0)
     if longest > geometry.context:
         raise InputError(
-            f"The model's context is {geometry.context} tokens, {longest} were asked for. Give smaller --length and --generate."
+            f"The model's context is {geometry.context} tokens, {longest} were asked for. Give smaller --length (a --prefix adds "
+            "to it) and --generate."
         )
 
 
 def _write_programs(stage: Path, geometry: Geometry, options: BundleOptions, cache: Path, say: Say) -> dict[str, Any]:
     block = vocabulary_block(geometry)
     sizes = {"precision": options.precision, "vocabulary_block": block, "rank": options.rank}
-    train = []
+    train, prefix = [], []
     for length in sorted(set(options.lengths)):
+        stated = {"batch": options.batch, "length": length, "vocabulary_block": block}
         say(f"training program of {length} tokens")
         file = f"programs/train-b{options.batch}-s{length}-r{options.rank}.pte"
         bucket = Bucket(batch=options.batch, length=length, **sizes)  # type: ignore[arg-type]
         write_atomic(stage / file, program_bytes(training_path(geometry, bucket, cache)))
-        train.append({"file": file, "rank": options.rank, "batch": options.batch, "length": length, "vocabulary_block": block})
+        train.append({"file": file, "rank": options.rank, **stated})
+        if options.prefix:
+            say(f"training program of a prefix of {options.prefix} places and {length} tokens")
+            file = f"programs/prefix-b{options.batch}-s{length}-p{options.prefix}.pte"
+            bucket = replace(bucket, rank=1, prefix=options.prefix)  # of an adapter that changes nothing
+            write_atomic(stage / file, program_bytes(training_path(geometry, bucket, cache)))
+            prefix.append({"file": file, "rank": 1, "n_virtual": options.prefix, **stated})
     generate = []
     if options.generate:
         say(f"generation program of {options.generate} tokens")
@@ -201,7 +215,7 @@ def _write_programs(stage: Path, geometry: Geometry, options: BundleOptions, cac
         bucket = Bucket(batch=1, length=options.generate, **sizes)  # type: ignore[arg-type]
         write_atomic(stage / file, program_bytes(generation_path(geometry, bucket, cache)))
         generate.append({"file": file, "rank": options.rank, "length": options.generate, "vocabulary_block": block})
-    return {"train": train, "generate": generate}
+    return {"train": train, "prefix": prefix, "generate": generate}
 
 
 def _write_encoder(stage: Path, space: StyleSpace, encoder: str | Path | None, cache: Path) -> dict[str, Any]:
