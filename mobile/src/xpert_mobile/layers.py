@@ -42,8 +42,8 @@ class Lora:
         """Return the gradients of x, A and B; x (..., n_inputs), dy (..., n_outputs)."""
         flat, grad = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1]) * self.scale
         through = torch.mm(grad, self.B)
-        dx = torch.mm(dy.reshape(-1, dy.shape[-1]), self.W) + torch.mm(through, self.A)
-        return dx.view(x.shape), torch.mm(through.t(), flat), torch.mm(grad.t(), linear(flat, self.A))
+        dx = product_backward(dy, self.W) + torch.mm(through, self.A).view(x.shape)
+        return dx, torch.mm(through.t(), flat), torch.mm(grad.t(), linear(flat, self.A))
 
 
 class DecoderLayer:
@@ -190,11 +190,27 @@ class DecoderLayer:
 
 
 def product(x: Tensor, W: Tensor) -> Tensor:
-    """Return W x for x (..., n_inputs)."""
-    if x.numel() > x.shape[-1]:
+    """Return W x for x (..., n_inputs).
+
+    The delegate packs its second factor anew every run: that should be the smaller one. The result is then turned over.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    rows, (n_outputs, n_inputs) = flat.shape[0], W.shape
+    if rows * (n_inputs + n_outputs) >= n_inputs * n_outputs:
         return linear(x, W)
-    # One row: the delegate packs its second factor anew every run, and that should not be the larger one.
-    return linear(W, x.view(1, -1)).view(*x.shape[:-1], -1)
+    y = linear(W, flat)
+    return (y if rows == 1 else y.t().contiguous()).view(*x.shape[:-1], n_outputs)
+
+
+def product_backward(dy: Tensor, W: Tensor) -> Tensor:
+    """Return the gradient of x from that of W x, dy (..., n_outputs); what is packed is the smaller factor here too."""
+    flat = dy.reshape(-1, dy.shape[-1])
+    rows, (n_outputs, n_inputs) = flat.shape[0], W.shape
+    if rows * (n_inputs + n_outputs) >= n_inputs * n_outputs:
+        dx = torch.mm(flat, W)
+    else:
+        dx = torch.mm(W.t(), flat.t()).t().contiguous()
+    return dx.view(*dy.shape[:-1], n_inputs)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -237,11 +253,11 @@ def loss_and_gradient(
         Next token of every position, shape (B S, 1), and its weight in the loss, float of the same shape, adding up to 1.
     """
     n, r = rms_norm(h, norm, geometry.norm_eps)
-    probability = torch.softmax(linear(n.view(-1, geometry.hidden), output), -1)
+    probability = torch.softmax(product(n.view(-1, geometry.hidden), output), -1)
     picked = torch.gather(probability, 1, target)
     loss = -(torch.log(torch.clamp(picked, min=1e-30)) * weight).sum()
     dlogits = torch.scatter_add(probability, 1, target, torch.full_like(picked, -1.0)) * weight
-    return loss, rms_norm_backward(h, r, norm, torch.mm(dlogits, output).view(h.shape))
+    return loss, rms_norm_backward(h, r, norm, product_backward(dlogits, output).view(h.shape))
 
 
 def next_token_logits(geometry: Geometry, h: Tensor, norm: Tensor, output: Tensor) -> Tensor:
@@ -289,7 +305,7 @@ def block_pull(
     """
     probability = torch.exp(_block_logits(geometry, h, norm, rows, bias) - log_total)
     dlogits = torch.scatter_add(probability, 1, local, -inside) * weight
-    return torch.mm(dlogits, rows).view(h.shape)
+    return product_backward(dlogits, rows).view(h.shape)
 
 
 def through_norm(geometry: Geometry, h: Tensor, norm: Tensor, dn: Tensor) -> Tensor:
@@ -300,7 +316,7 @@ def through_norm(geometry: Geometry, h: Tensor, norm: Tensor, dn: Tensor) -> Ten
 
 def _block_logits(geometry: Geometry, h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
     n, _ = rms_norm(h, norm, geometry.norm_eps)
-    return linear(n.view(-1, geometry.hidden), rows) + bias
+    return product(n.view(-1, geometry.hidden), rows) + bias
 
 
 def as_float(weight: Tensor, row_scale: Tensor | None) -> Tensor:
