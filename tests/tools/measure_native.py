@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from xpert.bench.record import provenance
-from xpert.core.files import cache_folder
+from xpert.core.files import cache_folder, write_atomic
 from xpert.core.surface import SURFACE_NAMES
 from xpert.models.names import resolve
 
@@ -62,19 +62,20 @@ def main() -> None:
         return
     work = cache_folder() / "bench-native"
     work.mkdir(parents=True, exist_ok=True)
-    models = {name: measure_model(name, given, work) for name in given.models.split(",")}
-    record = {
+    record: dict[str, Any] = {
         "benchmark": "native",
         "sizes": {"batch": BATCH, "length": LENGTH, "rank": RANK, "threads": given.threads, "rounds": given.rounds},
         "energy_model": f"seconds x threads x {WATTS_A_CORE} W; rapl_j is the processor's own count where it can be read",
-        "models": models,
+        "models": {},
         "choice": measure_choice(work, given.rounds),
         **provenance(seed=0),
     }
-    text = json.dumps(record, indent=1) + "\n"
-    if given.out:
-        given.out.write_text(text)
-    print(text)
+    for name in given.models.split(","):
+        record["models"][name] = measure_model(name, given, work)
+        # After each: what was measured is not lost with what comes later.
+        if given.out:
+            write_atomic(given.out, json.dumps(record, indent=1).encode() + b"\n")
+        print(json.dumps({name: record["models"][name]}, indent=1), flush=True)
 
 
 def measure_model(name: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
