@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xpert.core.files import write_atomic
+from xpert.core.files import tools_folder, write_atomic
 
 EXPORTER = Path(__file__).parents[1] / "mobile" / "src" / "xpert_mobile"
 MADE_BY = (
@@ -36,8 +35,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made_by = hashlib.sha256(f"{version('torch')} {version('torchao')} {version('executorch')}".encode())
     for name in MADE_BY:
         made_by.update((EXPORTER / name).read_bytes())
-    tools = Path(os.environ.get("XPERT_TOOLS") or Path.home() / ".cache" / "xpert-tools")
-    kept = tools / f"programs-{made_by.hexdigest()[:16]}"
+    kept = tools_folder() / f"programs-{made_by.hexdigest()[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
     folder = tmp_path_factory.mktemp("programs")
     for program in kept.glob("*.pte"):

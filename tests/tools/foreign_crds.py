@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from xpert.core.files import tools_folder
 
 MODULE = Path(__file__).parent / "foreign-crds"
 FILES = {
@@ -26,9 +27,8 @@ FILES = {
 
 def folder() -> Path:
     """Return where they are, or will be: another place for other versions."""
-    tools = Path(os.environ.get("XPERT_TOOLS") or Path.home() / ".cache" / "xpert-tools")
     pinned = b"".join((MODULE / name).read_bytes() for name in ("go.mod", "go.sum")) + json.dumps(FILES).encode()
-    return tools / f"foreign-crds-{hashlib.sha256(pinned).hexdigest()[:16]}"
+    return tools_folder() / f"foreign-crds-{hashlib.sha256(pinned).hexdigest()[:16]}"
 
 
 def fetch() -> Path:

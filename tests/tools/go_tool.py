@@ -1,4 +1,4 @@
-"""Programs of the tests that are built once from their Go modules, pinned by go.sum, into XPERT_TOOLS or ~/.cache/xpert-tools."""
+"""Programs of the tests that are built once from their Go modules, pinned by go.sum, into `xpert.core.files.tools_folder`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from xpert.core.files import tools_folder
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,10 @@ class GoTool:
     @property
     def binary(self) -> Path:
         """Where it is, or will be built: a new one for each set of pinned modules and flags."""
-        tools = Path(os.environ.get("XPERT_TOOLS") or Path.home() / ".cache" / "xpert-tools")
         parts = [*((self.module / name).read_bytes() for name in ("go.mod", "go.sum")), " ".join(self.command).encode()]
         if self._mains[1:]:
             parts.append(self.main.encode())
-        return tools / f"{self.name}-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
+        return tools_folder() / f"{self.name}-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
 
     def build(self) -> Path:
         """Build it where it is missing."""

@@ -2,8 +2,8 @@
 
 ``python mobile/native/tools/build.py [--tests] [--sanitize address,undefined|thread]``. Needed on the machine: Rust (cargo)
 and a C++17 compiler; CMake, Ninja and the JSON header come from PyPI, pinned by requirements.txt beside this file. Everything is
-kept under XPERT_TOOLS (~/.cache/xpert-tools), each result under the digest of what it was built from:
-a second call only looks it up.
+kept under XPERT_TOOLS (`xpert.core.files.tools_folder`), each result under the digest of what it was built from: a second call
+only looks it up.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from xpert.core.files import tools_folder
 
 NATIVE = Path(__file__).resolve().parent.parent
 CRATE = NATIVE / "libraries"
@@ -200,7 +202,7 @@ def _executorch_folder() -> Path:
 
 
 def _tools() -> Path:
-    found = Path(os.environ.get("XPERT_TOOLS") or Path.home() / ".cache" / "xpert-tools")
+    found = tools_folder()
     found.mkdir(parents=True, exist_ok=True)
     return found
 

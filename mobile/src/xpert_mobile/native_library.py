@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xpert.core import errors
 from xpert.core.errors import MissingExtraError, XpertError
+from xpert.core.files import tools_folder
 
 VARIABLE = "XPERT_NATIVE"
 """Environment variable: folder of a built native core, or its library."""
@@ -68,7 +69,7 @@ def find_library() -> Path:
         if not found:
             raise MissingExtraError(f"{VARIABLE} is '{given}', where there is no {LIBRARY}. Build it with: ./taskw native")
         return found[0]
-    tools = Path(os.environ.get("XPERT_TOOLS") or Path.home() / ".cache" / "xpert-tools")
+    tools = tools_folder()
     built = sorted(tools.glob(f"native-*/lib/{LIBRARY}"), key=lambda path: path.stat().st_mtime)
     if not built:
         raise MissingExtraError(

@@ -55,6 +55,11 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xpert"
 
 
+def tools_folder() -> Path:
+    """Return the folder for what takes minutes to build: ``XPERT_TOOLS``, or ``xpert-tools`` in the home's ``.cache``."""
+    return Path(os.environ.get("XPERT_TOOLS") or Path.home() / ".cache" / "xpert-tools")
+
+
 def sha256_hex(data: bytes) -> str:
     """Return the SHA-256 digest of ``data`` as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
