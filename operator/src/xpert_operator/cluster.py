@@ -75,7 +75,7 @@ class Cluster:
                 raise
 
     async def secret(self, namespace: str, name: str) -> dict[str, str]:
-        """Read a Secret's data.
+        """Read a Secret's data, without the line's end that `echo` put behind many a key.
 
         Raises
         ------
@@ -83,7 +83,8 @@ class Cluster:
             There is none.
         """
         found = await self._get(Secret, namespace, name, "Secret")
-        return {key: base64.b64decode(value).decode() for key, value in (found.data or {}).items()}
+        # A Secret may hold other things as well, which need not be text.
+        return {key: base64.b64decode(value).decode(errors="replace").strip() for key, value in (found.data or {}).items()}
 
     async def config_map(self, namespace: str, name: str, key: str) -> str:
         """Read a key of a ConfigMap.
