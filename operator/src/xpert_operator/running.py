@@ -66,6 +66,7 @@ async def run(settings: Settings) -> None:
         queue = Queue(controller.look, settings.drift_s)
         metrics.HELD.set_function(lambda: len(mirror))
         metrics.WAITING.set_function(lambda: len(queue))
+        metrics.LEADING.set(0 if settings.lease else 1)
         if settings.metrics_port:
             start_http_server(settings.metrics_port)
         await wait_for_definitions(cluster, settings.namespaces)
