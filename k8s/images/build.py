@@ -1,7 +1,8 @@
 """Build the images with buildah: ``python k8s/images/build.py [operator] [server]``, by default both.
 
 XPERT_IMAGE_BASE names the image to build on, by digest. Without, a small Debian is made by mmdebstrap, for machines that reach
-Debian's packages and no registry of images. Writes beside each image its digest and what is in it (CycloneDX) to out/images.
+Debian's packages and no registry of images. Writes beside each image its digest and all that is in it, Debian's packages and
+Python's (CycloneDX), to out/images.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from image_contents import describe
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "out" / "images"
@@ -56,12 +59,13 @@ def build(name: str, on: str) -> None:
         command += ["--build-arg", f"SSL_CERT_FILE={AUTHORITIES}", "--volume", f"{os.environ['SSL_CERT_FILE']}:{AUTHORITIES}:ro"]
     image = run(*command, "--tag", target, "--file", f"{ROOT}/k8s/images/Containerfile.{name}", str(ROOT))
     container = run("buildah", "from", "--pull-never", target)
+    contents = OUT / f"{name}.sbom.json"
     try:
-        shutil.copyfile(Path(run("buildah", "mount", container)) / "opt/xpert/sbom.json", OUT / f"{name}.sbom.json")
+        n_packages = describe(Path(run("buildah", "mount", container)), f"xpert-{name}", f"sha256:{image}", contents)
     finally:
         run("buildah", "rm", container)
     (OUT / f"{name}.digest").write_text(f"sha256:{image}\n")
-    print(f"images - {target} is sha256:{image}; its contents: {OUT / f'{name}.sbom.json'}", flush=True)
+    print(f"images - {target} is sha256:{image}; its {n_packages} packages: {contents}", flush=True)
 
 
 def main(names: list[str]) -> None:

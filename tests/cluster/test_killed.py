@@ -22,7 +22,7 @@ from xpert_operator.server import Server
 pytestmark = pytest.mark.slow
 
 MOST = 40
-WRITES = {"write_status", "set_finalizer", "tell", "delete", "add_base", "push", "merge", "explain", "publish"}
+WRITES = {"write_status", "set_finalizer", "tell", "delete", "add_base", "push", "merge", "explain", "publish", "cancel"}
 """Calls that change something; to die at a read is to die before the next write."""
 
 ROUNDS = 400

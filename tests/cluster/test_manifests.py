@@ -15,6 +15,7 @@ import pytest
 import yaml
 from cluster_cases import K8S, ROOT, WEIGHTS, starter, until
 from control_plane import ControlPlane, kubectl
+from network_cases import FORBIDDEN, NEEDED, NEEDED_BY_PODS, NEEDED_BY_RAY, Network
 
 import xpert_starter
 
@@ -114,14 +115,62 @@ def test_every_container_is_bounded_and_every_selector_finds_its_pods(plane: Con
             assert any(wanted <= each for each in labels), body["metadata"]
 
 
-def test_the_network_lets_through_what_is_needed(plane: ControlPlane, tree: Path) -> None:
-    policies = {
-        body["metadata"]["name"]: body["spec"]
-        for body in built(plane, tree / "overlays" / "production")
-        if body["kind"] == "NetworkPolicy"
-    }
-    assert policies["nothing"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    assert set(policies) == {"nothing", "names", "server", "operator"}
+@pytest.mark.parametrize("overlay", ("production", "production-kuberay"))
+def test_the_network_lets_through_what_is_needed_and_nothing_else(plane: ControlPlane, tree: Path, overlay: str) -> None:
+    network = Network.of(built(plane, tree / "overlays" / overlay))
+    ray = overlay == "production-kuberay"
+    wanted = [*NEEDED, *(NEEDED_BY_RAY if ray else NEEDED_BY_PODS)]
+    assert [flow for flow in wanted if not network.lets(flow)] == []
+    assert [flow for flow in [*FORBIDDEN, *([] if ray else NEEDED_BY_RAY)] if network.lets(flow)] == []
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_scales_is_left_to_scale_and_every_node_can_be_drained(plane: ControlPlane, tree: Path, overlay: str) -> None:
+    found = built(plane, tree / "overlays" / overlay)
+    deployments = {body["metadata"]["name"]: body["spec"] for body in found if body["kind"] == "Deployment"}
+    least = {name: spec.get("replicas", 1) for name, spec in deployments.items()}
+    scalers = [body["spec"] for body in found if body["kind"] == "HorizontalPodAutoscaler"]
+    assert len(scalers) == (overlay == "production")
+    for scaler in scalers:
+        name = scaler["scaleTargetRef"]["name"]
+        assert "replicas" not in deployments[name], "each apply would undo what the autoscaler did"
+        least[name] = scaler["minReplicas"]
+    by_label = {spec["template"]["metadata"]["labels"]["app.kubernetes.io/name"]: name for name, spec in deployments.items()}
+    budgets = [body["spec"] for body in found if body["kind"] == "PodDisruptionBudget"]
+    assert budgets
+    for budget in budgets:
+        name = by_label.get(budget["selector"]["matchLabels"]["app.kubernetes.io/name"])
+        assert "maxUnavailable" in budget or budget["minAvailable"] < least[str(name)], "no node with its pod could be drained"
+
+
+@pytest.mark.parametrize("overlay", ("production", "production-kuberay"))
+def test_whatever_has_metrics_is_watched(plane: ControlPlane, tree: Path, overlay: str) -> None:
+    """A monitor selects labels and names a port: that both are there is nobody's else to check."""
+    found = built(plane, tree / "overlays" / overlay)
+    pods = [body["spec"]["template"] for body in found if body["kind"] == "Deployment"]
+    for body in found:
+        if body["kind"] == "RayService":
+            config = body["spec"]["rayClusterConfig"]
+            pods += [group["template"] for group in [config["headGroupSpec"], *config["workerGroupSpecs"]]]
+    services = [body for body in found if body["kind"] == "Service"]
+    watched = set()
+    for body in found:
+        wanted = (body.get("spec") or {}).get("selector", {})
+        if body["kind"] == "PodMonitor":
+            (port,) = [each["port"] for each in body["spec"]["podMetricsEndpoints"]]
+            selected = [pod for pod in pods if wanted["matchLabels"].items() <= pod["metadata"]["labels"].items()]
+            assert selected
+            for pod in selected:
+                names = {each["name"] for container in pod["spec"]["containers"] for each in container["ports"]}
+                assert port in names, body["metadata"]["name"]
+            watched.add(wanted["matchLabels"]["app.kubernetes.io/name"])
+        elif body["kind"] == "ServiceMonitor":
+            (service,) = [
+                each for each in services if wanted["matchLabels"].items() <= each["metadata"].get("labels", {}).items()
+            ]
+            assert {each["port"] for each in body["spec"]["endpoints"]} <= {each["name"] for each in service["spec"]["ports"]}
+            watched.add(service["spec"]["selector"]["app.kubernetes.io/name"])
+    assert watched == {"xpert-operator", "xpert-server"}
 
 
 def test_what_the_rayservice_serves_is_a_site(plane: ControlPlane, tree: Path, tmp_path: Path) -> None:

@@ -62,6 +62,12 @@ def test_a_change_reaches_those_who_refer_to_it_and_nobody_else() -> None:
     told.clear()
     mirror.touch(Key("Secret", "other", "secret-two"))
     assert told == []
+    places = {name: {"configMap": {"name": f"texts-{name}", "key": "k"}} for name in ("exemplars", "probes")}
+    mirror.put(body("StyleSpace", "words", 10, meta={"generation": 2}, **places))
+    for name in places:
+        told.clear()
+        mirror.touch(Key("ConfigMap", "team", f"texts-{name}"))
+        assert told == [WORDS]
 
 
 def test_an_own_write_is_no_reason_to_look_again() -> None:
@@ -164,6 +170,18 @@ def test_pauses_grow_to_a_cap_and_are_spread() -> None:
         wanted = min(5 * 2**number, LONGEST)
         assert wanted * 0.79 < pause < wanted * 1.21
     assert len({round(pause / LONGEST, 6) for pause in pauses[-5:]}) == 5
+
+
+def test_days_of_failures_end_nobody() -> None:
+    queue = Queue(lambda key, retries: asyncio.sleep(0, None), drift_s=1000)
+
+    async def main() -> None:
+        queue._failures[pllm("one")] = 5000
+        queue._schedule(pllm("one"), Verdict(5.0, is_failure=True))
+        at, _ = queue._wanted[pllm("one")]
+        assert at - asyncio.get_running_loop().time() < LONGEST * 1.21
+
+    asyncio.run(main())
 
 
 def test_what_is_gone_is_not_looked_at_again() -> None:

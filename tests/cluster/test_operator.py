@@ -51,6 +51,29 @@ def test_what_others_are_merged_from_waits_or_takes_them_along(space: Space, ope
     space.gone("mix", "poetic", "concise")
 
 
+def test_a_merge_works_on_without_its_source(space: Space, operator: Operator) -> None:
+    space.apply(starter("concise", dependents="Ignore"), merge("mix", ("concise", 0.5)))
+    space.ready("mix")
+    space.delete("concise")
+    space.gone("concise")
+    space.apply({**merge("mix", ("concise", 0.5)), "spec": {**merge("mix", ("concise", 0.5))["spec"], "publish": False}})
+    space.reason("mix", "Unlisted", "Published")
+    space.ready("mix")
+
+
+def test_a_merge_that_is_deleted_while_it_is_made_does_not_come_to_be(space: Space, operator: Operator, site: Site) -> None:
+    space.apply(starter("concise"))
+    space.ready("concise")
+    space.apply(merge("mix", ("concise", 0.5)))
+    until(lambda: ((space.get("mix") or {}).get("status") or {}).get("job"), lambda: space.get("mix"))
+    job = (space.get("mix") or {})["status"]["job"]
+    space.delete("mix")
+    space.gone("mix")
+    with site.client() as client:
+        assert client.job(job).state in {"cancelled", "succeeded"}
+        assert f"{space.name}.mix" not in {pllm.name for pllm in client.pllms("starter")}
+
+
 def test_an_unlisted_one_is_explained_and_in_no_catalogue(space: Space, operator: Operator, site: Site) -> None:
     space.apply(starter("concise", publish=False), starter("poetic"))
     space.ready("concise", "poetic")

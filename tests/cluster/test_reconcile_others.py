@@ -40,6 +40,7 @@ from xpert_operator.reconcile.views import (
     Action,
     AddBase,
     BuildSpace,
+    CancelJob,
     DeleteDependents,
     DeletePllm,
     Members,
@@ -59,6 +60,7 @@ def deleted(*, ago: timedelta = timedelta(), ends: bool = False, **more: Any) ->
 
 
 MINUTES, HOURS = timedelta(minutes=11), timedelta(hours=25)
+MERGING = job("running", kind="merge")
 GOES = DeletePllm("starter", "team.mine")
 DELETIONS: list[tuple[str, PllmObserved, Action | None, str]] = [
     ("the server has it", deleted(server=SERVED), GOES, "Deleting"),
@@ -77,7 +79,16 @@ DELETIONS: list[tuple[str, PllmObserved, Action | None, str]] = [
     ("away for minutes", deleted(server=AWAY, ago=MINUTES), None, "ServerAway"),
     ("away for minutes, and the namespace ends", deleted(server=AWAY, ago=MINUTES, ends=True), RemoveFinalizer(), "LeftBehind"),
     ("away for a day", deleted(server=AWAY, ago=HOURS), RemoveFinalizer(), "LeftBehind"),
-    ("the server refuses", deleted(server=SERVED, failure=Problem(code="access", message="No.")), None, "ServerAway"),
+    ("the server refuses", deleted(server=SERVED, failure=Problem(code="access", message="No.")), None, "AccessDenied"),
+    ("it is being merged", deleted(server=known(job=MERGING)), CancelJob(MERGING.id), "Deleting"),
+    ("its merge cannot be stopped", deleted(server=known(job=MERGING), failure=AWAY), None, "ServerAway"),
+    ("its merge was stopped", deleted(server=known(job=job("cancelled", kind="merge"))), RemoveFinalizer(), "Deleting"),
+    (
+        "being merged, and to stay",
+        deleted(spec={"deletionPolicy": "Retain"}, server=known(job=MERGING)),
+        RemoveFinalizer(),
+        "Deleting",
+    ),
 ]
 
 
@@ -170,6 +181,26 @@ def test_the_old_version_serves_until_the_last_one_is_explained() -> None:
     assert versions == [(1, 2, 0), (1, 2, 1), (1, 2, 2), (2, None, 3)]
     halfway = reconcile_space(space(spec={"version": 2}, status=OLD, server=on_server(NEXT), members=Members(total=3)))
     assert message(halfway) == "0 of 3 pLLMs are explained in version 2; version 1 serves until then."
+
+
+BUILT = OLD.model_copy(update={"job": "1" * 64, "observed_generation": 1})
+CHANGED: list[tuple[str, SpaceObserved]] = [
+    ("it is to be built", space(spec={"version": 2}, status=BUILT, meta=meta(generation=2))),
+    ("its base went", space(spec={"version": 2}, status=BUILT, meta=meta(generation=2), base=None)),
+    ("the server is away", space(spec={"version": 2}, status=BUILT, meta=meta(generation=2), server=AWAY)),
+    (
+        "no ConfigMap",
+        space(spec={"version": 2}, status=BUILT, meta=meta(generation=2), failure=Problem(code="not_found", message=".")),
+    ),
+]
+
+
+@pytest.mark.parametrize("seen", [pytest.param(row[1], id=row[0]) for row in CHANGED])
+def test_the_job_of_an_older_version_is_not_taken_for_the_newer_ones(seen: SpaceObserved) -> None:
+    status = reconcile_space(seen).status
+    assert (status.observed_generation, status.job, status.current) == (2, None, OLD.current)
+    again = reconcile_space(space(status=BUILT, server=AWAY)).status
+    assert again.job == BUILT.job, "while the spec stays, its job is asked for again"
 
 
 BASES: list[tuple[str, BaseObserved, Action | None, str, float | None]] = [

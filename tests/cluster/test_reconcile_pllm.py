@@ -47,6 +47,7 @@ from xpert_operator.reconcile.views import (
 from xpert_operator.resources import PersonalizedLLMStatus
 
 AWAY = Problem(code="unavailable", message="No answer.")
+REFUSED_TOKEN = Problem(code="access", message="Not this token.")
 IN_SPACE = {"styleSpace": {"name": "words"}}
 
 STEPS: list[tuple[str, PllmObserved, Action | None, dict[str, str]]] = [
@@ -148,6 +149,42 @@ STEPS: list[tuple[str, PllmObserved, Action | None, dict[str, str]]] = [
     ("an adapter under a merge's name", merged(server=known(held())), None, {"Stored": "-NameTaken"}),
     ("refused by the server", pllm(server=known(held(quarantined="NaN in it"))), None, {"Stored": "-Quarantined"}),
     ("new, and the server is away", pllm(server=AWAY), None, {"Accepted": "Accepted", "Stored": "?ServerAway"}),
+    (
+        "the operator's token is not taken",
+        pllm(server=REFUSED_TOKEN),
+        None,
+        {"Stored": "?AccessDenied", "Ready": "-AccessDenied"},
+    ),
+    (
+        "withdrawn while it is explained anew",
+        pllm(spec={"publish": False}, server=known(held(explained=False), job("running"))),
+        SetPublished("starter", "team.mine", publish=False),
+        {"Published": "-Publishing"},
+    ),
+    (
+        "withdrawn, and its explanation failed",
+        pllm(spec={"publish": False}, server=known(held(explained=False), job("failed", error="no"))),
+        SetPublished("starter", "team.mine", publish=False),
+        {"Published": "-Publishing"},
+    ),
+    (
+        "withdrawn, then explained",
+        pllm(spec={"publish": False}, server=known(held(explained=False, published=False))),
+        AskExplanation("starter", "team.mine", None),
+        {"Explained": "-Explaining"},
+    ),
+    (
+        "a merge whose sources went",
+        merged(server=known(merge_held(0.5, 0.5), catalogue="v1"), sources={"one": None, "two": None}),
+        None,
+        {"Accepted": "Accepted", "Ready": "Ready"},
+    ),
+    (
+        "a merge whose sources went, and the server is away",
+        merged(server=AWAY, sources={"one": None, "two": None}, meta=meta(conditions=READY)),
+        None,
+        {"Accepted": "Accepted", "Ready": "Ready"},
+    ),
 ]
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from xpert_operator.cluster import Cluster
 from xpert_operator.mirror import Body, Key, Mirror
 from xpert_operator.reconcile.views import (
+    SOON,
     Action,
     AddBase,
     AddFinalizer,
     AskExplanation,
     AskMerge,
     BuildSpace,
+    CancelJob,
     DeleteDependents,
     DeletePllm,
     PushAdapter,
@@ -25,10 +27,11 @@ from xpert_operator.server import Server
 
 @dataclass(frozen=True)
 class Done:
-    """What a step brought: the resource as it is now, or the job that it asked for."""
+    """What a step brought: the resource as it is now, the job that it asked for, or in how many seconds to see what it did."""
 
     body: Body | None = None
     job: str | None = None
+    after: float | None = None
 
 
 async def act(action: Action, key: Key, mirror: Mirror, cluster: Cluster, server: Server) -> Done:
@@ -67,6 +70,10 @@ async def act(action: Action, key: Key, mirror: Mirror, cluster: Cluster, server
         case DeleteDependents(names):
             for name in names:
                 await cluster.delete(Key(PLLM.name, key.namespace, name))
+            return Done(after=SOON)  # the watch tells that they go
+        case CancelJob(id_):
+            await server.cancel(id_)
+            return Done(after=SOON)
         case DeletePllm(base, name):
             await server.delete(base, name)
     return Done()

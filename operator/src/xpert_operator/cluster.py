@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx2
 from lightkube import AsyncClient
 from lightkube.core.exceptions import ApiError
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
@@ -54,6 +55,18 @@ class Cluster:
             take({**item.to_dict(), "kind": kind})
         return int(found.resourceVersion)
 
+    async def is_defined(self, kind: str, namespace: str | None) -> bool:
+        """Tell whether the API server knows a kind."""
+        place: dict[str, Any] = {} if kind == BASE_MODEL.name else {"namespace": namespace or "*"}
+        try:
+            async for _ in self._client.list(RESOURCES[kind], chunk_size=1, **place):
+                break  # one page of one resource is enough to know
+        except httpx2.HTTPStatusError as error:
+            if error.response.status_code == 404:  # in plain text where the whole group is unknown, so no ApiError
+                return False
+            raise
+        return True
+
     async def write_status(self, key: Key, status: BaseModel) -> Body:
         """Replace a resource's status and return the resource."""
         body = {"status": status.model_dump(mode="json", by_alias=True)}
@@ -75,7 +88,7 @@ class Cluster:
                 raise
 
     async def secret(self, namespace: str, name: str) -> dict[str, str]:
-        """Read a Secret's data.
+        """Read a Secret's data, without the line's end that `echo` put behind many a key.
 
         Raises
         ------
@@ -83,7 +96,8 @@ class Cluster:
             There is none.
         """
         found = await self._get(Secret, namespace, name, "Secret")
-        return {key: base64.b64decode(value).decode() for key, value in (found.data or {}).items()}
+        # A Secret may hold other things as well, which need not be text.
+        return {key: base64.b64decode(value).decode(errors="replace").strip() for key, value in (found.data or {}).items()}
 
     async def config_map(self, namespace: str, name: str, key: str) -> str:
         """Read a key of a ConfigMap.

@@ -15,7 +15,7 @@ from xpert.core.errors import XpertError
 from xpert_operator import acting, metrics, observing
 from xpert_operator.cluster import Cluster
 from xpert_operator.mirror import Body, Key, Mirror
-from xpert_operator.reconcile.views import LATER, AddFinalizer, Plan, Problem
+from xpert_operator.reconcile.views import LATER, Action, AddFinalizer, Plan, Problem
 from xpert_operator.server import Server
 from xpert_operator.workqueue import Verdict
 
@@ -75,19 +75,38 @@ class Controller:
                 await self._write(key, body, plan)
             if plan.action is None:
                 return Verdict(plan.again, is_failure=plan.is_failure)
-            try:
-                done = await acting.act(plan.action, key, self._mirror, self._cluster, self._server)
-            except XpertError as error:
-                log.info("%s: %s failed: %s", key, type(plan.action).__name__, error)
-                metrics.STEPS.labels(step=type(plan.action).__name__, result=error.code).inc()
-                plan = observing.decide(seen, failure=Problem(code=error.code, message=str(error)))
+            done = await self._act(plan.action, key)
+            if isinstance(done, Problem):
+                plan = observing.decide(seen, failure=done)
                 await self._write(key, self._mirror.get(key) or body, plan)
                 return Verdict(LATER if plan.again is None else plan.again, is_failure=True)
-            metrics.STEPS.labels(step=type(plan.action).__name__, result="done").inc()
-            log.info("%s: %s", key, type(plan.action).__name__)
             await self._note(key, plan.status, done)
+            if done.after is not None:
+                return Verdict(done.after)
             retries = False
         return Verdict(LATER, is_failure=True)
+
+    async def _act(self, action: Action, key: Key) -> acting.Done | Problem:
+        """Take a step; what goes wrong comes back, but for what is the API server's: then nothing can be written either."""
+        step = type(action).__name__
+        try:
+            done = await acting.act(action, key, self._mirror, self._cluster, self._server)
+        except XpertError as error:
+            log.info("%s: %s failed: %s", key, step, error)
+            found = Problem(code=error.code, message=str(error))
+        except (ApiError, httpx2.TransportError):
+            raise
+        except Exception as error:
+            # Whoever looks at the resource has to learn of it, too: a log is not where they look.
+            log.exception("%s: %s failed", key, step)
+            told = f"{step} met what nobody foresaw, {type(error).__name__}: {error}. Look at the operator's log, and report it."
+            found = Problem(code="error", message=told)
+        else:
+            log.info("%s: %s", key, step)
+            metrics.STEPS.labels(step=step, result="done").inc()
+            return done
+        metrics.STEPS.labels(step=step, result=found.code).inc()
+        return found
 
     async def _write(self, key: Key, body: Body, plan: Plan[Any]) -> None:
         """Write the status where it changed, and post what happened."""

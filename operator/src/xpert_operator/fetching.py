@@ -10,13 +10,21 @@ from urllib.parse import urlsplit
 
 import httpx2
 import urllib3
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from minio import Minio
 from minio.credentials.providers import StaticProvider
 from minio.error import MinioException, S3Error
 
-from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError, TooLargeError, UnavailableError
+from xpert.core.errors import (
+    AccessError,
+    FileFormatError,
+    InputError,
+    NotFoundError,
+    TooLargeError,
+    UnavailableError,
+    XpertError,
+)
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 FILES = (CONFIG, WEIGHTS)
@@ -67,7 +75,10 @@ def fetch(uri: str, digest: str, secret: Mapping[str, str], folder: Path, *, mos
 def _from_s3(uri: str, name: str, secret: Mapping[str, str], path: Path, most: int) -> None:
     parts = urlsplit(uri)
     bucket, key = parts.netloc, f"{parts.path.strip('/')}/{name}".lstrip("/")
-    endpoint = urlsplit(secret.get("AWS_ENDPOINT_URL") or "https://s3.amazonaws.com")
+    given = secret.get("AWS_ENDPOINT_URL") or "https://s3.amazonaws.com"
+    endpoint = urlsplit(given)
+    if endpoint.scheme not in {"http", "https"} or not endpoint.netloc:
+        raise InputError(f"AWS_ENDPOINT_URL in the Secret is '{given}', expected https://HOST[:PORT] or http://HOST[:PORT].")
     provider = None
     if "AWS_ACCESS_KEY_ID" in secret:
         provider = StaticProvider(
@@ -87,8 +98,12 @@ def _from_s3(uri: str, name: str, secret: Mapping[str, str], path: Path, most: i
     )
     try:
         answer = client.get_object(bucket, key)
+    except ValueError as error:  # what no bucket can be called
+        raise InputError(f"Cannot fetch '{uri}': {error}. Correct the address in a new resource.") from error
     except S3Error as error:
         told = f"'{uri}': {name} cannot be read: {error.code}."
+        if error.response.status >= 500 or error.response.status == 429:
+            raise UnavailableError(f"{told} {endpoint.netloc} is not well or busy.") from error
         if error.code in {"NoSuchKey", "NoSuchBucket"}:
             raise NotFoundError(f"{told} Upload the adapter there, or correct the address in a new resource.") from error
         raise AccessError(f"{told} Look into the credentials that secretRef names.") from error
@@ -96,6 +111,8 @@ def _from_s3(uri: str, name: str, secret: Mapping[str, str], path: Path, most: i
         raise UnavailableError(f"'{uri}': {endpoint.netloc} does not answer: {error}.") from error
     try:
         _write(path, answer.stream(CHUNK), most, uri, name)
+    except urllib3.exceptions.HTTPError as error:
+        raise UnavailableError(f"'{uri}': {endpoint.netloc} broke off in the midst of {name}: {error}.") from error
     finally:
         answer.close()
         answer.release_conn()
@@ -114,24 +131,43 @@ def _from_https(uri: str, name: str, secret: Mapping[str, str], path: Path, most
             if answer.status_code != 200:
                 raise NotFoundError(f"'{url}' was answered with status {answer.status_code}, expected 200.")
             _write(path, answer.iter_bytes(CHUNK), most, uri, name)
-    except httpx2.TransportError as error:
+    except httpx2.InvalidURL as error:
+        raise InputError(f"Cannot fetch '{url}': {error}. Correct the address in a new resource.") from error
+    except httpx2.HTTPError as error:
         raise UnavailableError(f"'{url}' does not answer: {error}.") from error
 
 
 def _from_hub(uri: str, name: str, secret: Mapping[str, str], path: Path, most: int) -> None:
     repository, _, revision = uri.removeprefix("hf://").partition("@")
+    token = secret.get("token") or False
     try:
-        found = hf_hub_download(
-            repository, name, revision=revision or None, token=secret.get("token") or False, cache_dir=path.parent / "hub"
-        )
+        # Its library downloads to the end, whatever that takes: so the size is asked for first.
+        url = hf_hub_url(repository, name, revision=revision or None)
+        _check_size(get_hf_file_metadata(url, token=token).size or 0, most, uri, name)
+        found = hf_hub_download(repository, name, revision=revision or None, token=token, cache_dir=path.parent / "hub")
     except RepositoryNotFoundError as error:
         raise NotFoundError(f"'{uri}' is not on the hub, or not for this token.") from error
-    except LocalEntryNotFoundError as error:
-        raise UnavailableError(f"'{uri}': the hub does not answer.") from error
-    except (HfHubHTTPError, ValueError) as error:
+    except HfHubHTTPError as error:
+        raise _refused_by_hub(uri, name, error) from error
+    except (httpx2.HTTPError, LocalEntryNotFoundError, ConnectionError) as error:
+        raise UnavailableError(f"'{uri}': the hub does not answer: {error}") from error
+    except (EntryNotFoundError, ValueError) as error:
         raise NotFoundError(f"'{uri}': {name} cannot be fetched: {error}.") from error
     with Path(found).open("rb") as stream:
         _write(path, iter(lambda: stream.read(CHUNK), b""), most, uri, name)
+
+
+def _refused_by_hub(uri: str, name: str, error: HfHubHTTPError) -> XpertError:
+    status = error.response.status_code
+    told = f"'{uri}': {name} was answered with status {status}."
+    if status in {401, 403}:
+        return AccessError(f"{told} Look into what secretRef names.")
+    return UnavailableError(told) if status >= 500 or status == 429 else NotFoundError(told)
+
+
+def _check_size(size: int, most: int, uri: str, name: str) -> None:
+    if size > most:
+        raise TooLargeError(f"'{uri}': {name} has more than {most >> 20} MiB, which is the operator's limit (--most-mib).")
 
 
 def _write(path: Path, chunks: Iterable[bytes], most: int, uri: str, name: str) -> None:
@@ -139,10 +175,7 @@ def _write(path: Path, chunks: Iterable[bytes], most: int, uri: str, name: str) 
     with path.open("wb") as file:
         for chunk in chunks:
             size += len(chunk)
-            if size > most:
-                raise TooLargeError(
-                    f"'{uri}': {name} has more than {most >> 20} MiB, which is the operator's limit (--most-mib)."
-                )
+            _check_size(size, most, uri, name)
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
+import httpx2
 from lightkube import AsyncClient
 from lightkube.core.exceptions import ApiError
 from lightkube.models.coordination_v1 import LeaseSpec
@@ -16,6 +17,9 @@ from xpert_operator import metrics
 
 RENEWALS = 3
 """How often a lease is renewed in its time."""
+
+AWAY = (ApiError, httpx2.HTTPError, OSError, TimeoutError)
+"""What an API server that restarts is met with."""
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +53,7 @@ class Leader:
     async def acquire(self) -> None:
         """Wait until the lease is this replica's."""
         metrics.LEADING.set(0)
-        while not await self._try():
+        while not await self._try_unless_away():
             await asyncio.sleep(self._lease_s / RENEWALS)
         metrics.LEADING.set(1)
         log.info("Leading as %s", self._identity)
@@ -63,18 +67,21 @@ class Leader:
             Another has it, or it could not be renewed in time.
         """
         loop = asyncio.get_running_loop()
-        renewed = loop.time()
+        renewed, pause = loop.time(), self._lease_s / RENEWALS
         while True:
-            await asyncio.sleep(self._lease_s / RENEWALS)
+            await asyncio.sleep(pause)
+            # Earlier than others may take it: two must never work at a time.
+            last = renewed + self._lease_s * 2 / RENEWALS
             try:
-                async with asyncio.timeout(self._lease_s / RENEWALS):
+                async with asyncio.timeout_at(last):
                     if not await self._try():
                         raise LostError(f"Another replica took the lease '{self._name}'.")
-                renewed = loop.time()
-            except (ApiError, OSError, TimeoutError) as error:
-                log.warning("The lease could not be renewed: %s", error)
-            if loop.time() - renewed > self._lease_s * 2 / RENEWALS:
-                # Earlier than others may take it: two must never work at a time.
+                renewed, pause = loop.time(), self._lease_s / RENEWALS
+            except AWAY as error:
+                log.warning("The lease could not be renewed: %s", error or type(error).__name__)
+                # An API server that restarts refuses at once: it is back before the lease is lost, if it is asked often enough.
+                pause = self._lease_s / RENEWALS / 4
+            if loop.time() >= last:
                 raise LostError(f"The lease '{self._name}' could not be renewed in time.")
 
     async def release(self) -> None:
@@ -83,6 +90,14 @@ class Leader:
         if found.spec and found.spec.holderIdentity == self._identity:
             found.spec.holderIdentity, found.spec.leaseDurationSeconds = "", 1
             await self._client.replace(found)
+
+    async def _try_unless_away(self) -> bool:
+        """Wait on where the API server does not answer: a replica that stands by must be there when it comes back."""
+        try:
+            return await self._try()
+        except AWAY as error:
+            log.warning("The lease could not be asked for: %s", error or type(error).__name__)
+            return False
 
     async def _try(self) -> bool:
         """Take or renew the lease, if nobody else holds it."""

@@ -10,7 +10,7 @@ from lightkube.core.exceptions import ApiError
 
 from xpert_operator.cluster import Cluster
 from xpert_operator.mirror import Body, Key, Mirror, key_of
-from xpert_operator.resources import KINDS
+from xpert_operator.resources import GROUP, KINDS
 
 PAUSE = 2.0
 """Seconds until a listing that failed is asked for again."""
@@ -32,6 +32,23 @@ async def sync(mirror: Mirror, cluster: Cluster, namespaces: tuple[str, ...]) ->
         except (ApiError, httpx2.HTTPError) as error:
             log.warning("The resources could not be listed: %s", error)
             await asyncio.sleep(PAUSE)
+
+
+async def wait_for_definitions(cluster: Cluster, namespaces: tuple[str, ...]) -> None:
+    """Wait until the API server knows our kinds: a watch that begins before never sees any of them."""
+    while True:
+        try:
+            missing = [
+                f"{kind.plural}.{GROUP}"
+                for kind in KINDS
+                if not await cluster.is_defined(kind.name, namespaces[0] if namespaces and kind.is_namespaced else None)
+            ]
+            if not missing:
+                return
+            log.warning("The cluster does not know %s. Install the definitions: kubectl xpert install", ", ".join(missing))
+        except (ApiError, httpx2.HTTPError) as error:
+            log.warning("The API server could not be asked for the definitions: %s", error or type(error).__name__)
+        await asyncio.sleep(PAUSE)
 
 
 async def keep_in_sync(mirror: Mirror, cluster: Cluster, namespaces: tuple[str, ...], every_s: float) -> None:

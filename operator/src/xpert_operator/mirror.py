@@ -121,13 +121,13 @@ def references(body: Body | None) -> tuple[Key, ...]:
         return ()
     spec, namespace = body.get("spec") or {}, body["metadata"].get("namespace") or ""
     secret = (spec.get("adapter") or {}).get("secretRef")
-    texts = (spec.get("exemplars") or {}).get("configMap")
+    texts = [place["configMap"] for name in ("exemplars", "probes") if (place := spec.get(name))]
     found = [Key(BASE_MODEL.name, "", spec["baseModel"]["name"])]
     if space := spec.get("styleSpace"):
         found.append(Key(STYLE_SPACE.name, namespace, space["name"]))
     found += [Key(PLLM.name, namespace, source["name"]) for source in (spec.get("merge") or {}).get("sources", [])]
     found += [Key(SECRET, namespace, secret["name"])] if secret else []
-    found += [Key(CONFIG_MAP, namespace, texts["name"])] if texts else []
+    found += [Key(CONFIG_MAP, namespace, text["name"]) for text in texts]
     return tuple(found)
 
 

@@ -92,7 +92,7 @@ async def _space(key: Key, body: Body, mirror: Mirror, server: Server, now: date
         spec=spec,
         status=status,
         base=_base_view(mirror, spec.base_model.name),
-        members=_members(key, mirror),
+        members=_members(key, spec.base_model.name, mirror),
         server=found,
         now=now,
     )
@@ -186,13 +186,17 @@ def _dependents(key: Key, mirror: Mirror) -> tuple[str, ...]:
     return tuple(body["metadata"]["name"] for body in bodies if body and not body["metadata"].get("deletionTimestamp"))
 
 
-def _members(key: Key, mirror: Mirror) -> Members:
+def _members(key: Key, base: str, mirror: Mirror) -> Members:
     bodies = [mirror.get(other) for other in mirror.referrers(key, PLLM.name)]
-    # One that cannot be stored has no explanation to lose, and would hold up the others for ever.
+    # One that cannot be stored has no explanation to lose, and one of another base never gets any: they would hold up the others
+    # for ever.
     stored = [
         body
         for body in bodies
-        if body and not body["metadata"].get("deletionTimestamp") and condition(body, "Stored").get("status") == "True"
+        if body
+        and body["spec"]["baseModel"]["name"] == base
+        and not body["metadata"].get("deletionTimestamp")
+        and condition(body, "Stored").get("status") == "True"
     ]
     spaces = [(body.get("status") or {}).get("styleSpace") for body in stored]
     return Members(total=len(stored), explained=Counter(str(space) for space in spaces if space))

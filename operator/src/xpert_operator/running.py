@@ -23,7 +23,7 @@ from xpert_operator import metrics
 from xpert_operator.cluster import MANAGER, Cluster
 from xpert_operator.controller import Controller
 from xpert_operator.leading import Leader, LostError
-from xpert_operator.listing import keep_in_sync, sync
+from xpert_operator.listing import keep_in_sync, sync, wait_for_definitions
 from xpert_operator.mirror import Key, Mirror
 from xpert_operator.server import Server
 from xpert_operator.settings import Settings
@@ -59,16 +59,17 @@ async def run(settings: Settings) -> None:
     changed = Early()
     mirror = Mirror(changed)
     stop = asyncio.Event()
-    cluster_client = _cluster_client()
-    async with _server_client(settings) as client:
+    async with _cluster_client() as cluster_client, _server_client(settings) as client:
         server = Server(client, asyncio.Semaphore(settings.downloads), settings.most_mib << 20)
         cluster = Cluster(cluster_client)
         controller = Controller(cluster, server, mirror)
         queue = Queue(controller.look, settings.drift_s)
         metrics.HELD.set_function(lambda: len(mirror))
         metrics.WAITING.set_function(lambda: len(queue))
+        metrics.LEADING.set(0 if settings.lease else 1)
         if settings.metrics_port:
             start_http_server(settings.metrics_port)
+        await wait_for_definitions(cluster, settings.namespaces)
         watch = asyncio.create_task(_watch(settings, mirror, stop))
 
         async def take_up() -> None:
@@ -88,7 +89,6 @@ async def run(settings: Settings) -> None:
             work.cancel()
             stop.set()
             await asyncio.gather(watch, work, return_exceptions=True)
-            await cluster_client.close()
 
 
 async def _watch(settings: Settings, mirror: Mirror, stop: asyncio.Event) -> None:
@@ -133,13 +133,18 @@ async def _lead(settings: Settings, client: ClusterClient, take_up: Callable[[],
                 await leader.release()
 
 
-def _cluster_client() -> ClusterClient:
+@contextlib.asynccontextmanager
+async def _cluster_client() -> AsyncIterator[ClusterClient]:
     try:
-        return ClusterClient(KubeConfig.from_env(), field_manager=MANAGER, timeout=httpx2.Timeout(20.0))
+        client = ClusterClient(KubeConfig.from_env(), field_manager=MANAGER, timeout=httpx2.Timeout(20.0))
     except ConfigError as error:
         raise InputError(
             f"The cluster is not known: {error}. Run in a pod with a service account, or set KUBECONFIG to a file."
         ) from error
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def _read_token(file: Path) -> str:

@@ -110,6 +110,11 @@ class Server:
         await self.client.publish(action.base, action.name, is_published=action.publish)
         self._versions.clear()
 
+    async def cancel(self, job: str) -> None:
+        """Stop a job; that there is none is no error."""
+        with contextlib.suppress(NotFoundError):
+            await self.client.cancel(job)
+
     async def delete(self, base: str, name: str) -> None:
         """Delete a pLLM; that it is gone already is no error."""
         with contextlib.suppress(NotFoundError):

@@ -15,6 +15,8 @@ from xpert_operator.mirror import Key
 LONGEST = 300.0
 """Seconds of the longest pause after failures that may go by themselves."""
 
+DOUBLINGS = 16
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -108,7 +110,8 @@ class Queue:
             self.add(key)
         after = self.drift_s if verdict.after is None else verdict.after
         if n:
-            after = min(after * 2 ** (n - 1), max(LONGEST, after))
+            # Capped before it is multiplied: after days of failures the number is larger than any float.
+            after = min(after * 2 ** min(n - 1, DOUBLINGS), max(LONGEST, after))
         # Spread, so that what began together does not come back together.
         self.add(key, after * random.uniform(0.8, 1.2), retries=bool(n) or verdict.after is None)
 

@@ -43,7 +43,7 @@ def reconcile_base(seen: BaseObserved) -> BasePlan:
     """Decide on the next step."""
     said = Conditions(seen.meta.conditions, generation=seen.meta.generation, now=seen.now)
     if isinstance(seen.server, Problem):
-        said.unknown("Stored", "ServerAway", f"The server could not be asked: {seen.server.message}")
+        said.unknown("Stored", seen.server.silence, f"The server could not be asked: {seen.server.message}")
         return _plan(seen, said, again=LATER)
     if seen.server is None and seen.failure:
         said.fails("Stored", REASONS.get(seen.failure.code, "Failed"), seen.failure.message)

@@ -57,11 +57,15 @@ class _Decision:
             return
         if isinstance(seen.server, Problem):
             for type_ in ("Stored", "Explained", "Published"):
-                self._said.unknown(type_, "ServerAway", f"The server could not be asked: {seen.server.message}")
+                self._said.unknown(type_, seen.server.silence, f"The server could not be asked: {seen.server.message}")
             self._try_again(LATER)
             return
         pllm = self._stored(seen.server)
-        if pllm is not None and self._explained(pllm, seen.server.job):
+        if pllm is None:
+            return
+        # Who takes one back does not wait for an explanation, which may never come.
+        is_withdrawn = pllm.published and not seen.spec.publish
+        if is_withdrawn or self._explained(pllm, seen.server.job):
             self._published(pllm, seen.server.catalogue)
 
     def plan(self) -> PllmPlan:

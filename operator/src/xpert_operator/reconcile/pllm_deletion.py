@@ -9,6 +9,7 @@ from xpert_operator.reconcile.pllm_seen import PllmObserved, differs
 from xpert_operator.reconcile.views import (
     LATER,
     Action,
+    CancelJob,
     DeleteDependents,
     DeletePllm,
     Event,
@@ -36,12 +37,24 @@ def delete_pllm(seen: PllmObserved) -> PllmPlan:
         names = ", ".join(seen.dependents[:5])
         message = f"Merged from it: {names}. Delete these first, or set spec.dependents to Cascade or Ignore."
         return _going(seen, said, "InUse", message, None)
-    if seen.spec.deletion_policy == "Retain" or (isinstance(seen.server, Known) and _is_gone_or_other(seen, seen.server)):
+    if seen.spec.deletion_policy == "Delete" and seen.failure is None and (job := _making(seen)):
+        # Let go now, it would come to be on the server after its resource is gone, and nobody would ever take it away.
+        return _going(seen, said, "Deleting", "The merge that makes it is stopped.", CancelJob(job))
+    is_gone = isinstance(seen.server, Known) and _is_gone_or_other(seen, seen.server) and not _making(seen)
+    if seen.spec.deletion_policy == "Retain" or is_gone:
         return _going(seen, said, "Deleting", "It goes.", RemoveFinalizer())
     problem = seen.failure or seen.server
     if isinstance(problem, Problem):
         return _waiting(seen, said, problem, seen.now - seen.meta.deleting_since)
     return _going(seen, said, "Deleting", "The server's copy goes.", DeletePllm(seen.spec.base_model.name, seen.server_name))
+
+
+def _making(seen: PllmObserved) -> str | None:
+    """Return the job that is about to make it on the server."""
+    known = seen.server
+    if not isinstance(known, Known) or known.pllm is not None or known.job is None:
+        return None
+    return known.job.id if known.job.state in {"queued", "running"} else None
 
 
 def _is_gone_or_other(seen: PllmObserved, known: Known) -> bool:
@@ -55,7 +68,7 @@ def _waiting(seen: PllmObserved, said: Conditions, problem: Problem, away: timed
         left = f"The server's copy '{seen.server_name}' of '{seen.spec.base_model.name}' stays behind: {message} Delete it there."
         plan = _going(seen, said, "LeftBehind", left, RemoveFinalizer())
         return Plan(status=plan.status, action=plan.action, events=(Event(reason="LeftBehind", message=left, is_warning=True),))
-    plan = _going(seen, said, "ServerAway", f"The server's copy cannot be deleted now: {message} It is tried again.", None)
+    plan = _going(seen, said, problem.silence, f"The server's copy cannot be deleted now: {message} It is tried again.", None)
     return Plan(status=plan.status, again=LATER, is_failure=True, events=plan.events)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xpert_operator.reconcile.pllm_seen import PllmObserved, plain
+from xpert_operator.reconcile.views import Known
 
 LONGEST_NAME = 63
 """That the server takes."""
@@ -29,6 +30,12 @@ def refusal(seen: PllmObserved) -> tuple[str, str] | None:
     return _refused_space(seen) or _refused_sources(seen)
 
 
+def _is_stored(seen: PllmObserved) -> bool:
+    if isinstance(seen.server, Known):
+        return seen.server.pllm is not None
+    return any(condition.type == "Stored" and condition.status == "True" for condition in seen.meta.conditions)
+
+
 def _refused_space(seen: PllmObserved) -> tuple[str, str] | None:
     wanted, space = seen.spec.style_space, seen.space
     if wanted is None:
@@ -46,6 +53,8 @@ def _refused_space(seen: PllmObserved) -> tuple[str, str] | None:
 
 
 def _refused_sources(seen: PllmObserved) -> tuple[str, str] | None:
+    if _is_stored(seen):
+        return None  # a merge is an adapter of its own: its sources may go
     for name, source in seen.sources.items():
         if source is None:
             return "SourceMissing", f"There is no PersonalizedLLM '{name}' here. Apply it; this one goes on by itself."

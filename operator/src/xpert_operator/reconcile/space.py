@@ -74,14 +74,16 @@ def space_name(namespace: str, name: str, version: int) -> str:
 def reconcile_space(seen: SpaceObserved) -> SpacePlan:
     """Decide on the next step."""
     said = Conditions(seen.meta.conditions, generation=seen.meta.generation, now=seen.now)
-    status = seen.status.model_copy(update={"observed_generation": seen.meta.generation})
+    # A job of an older spec built another space; it must not stand beside this generation, or it would be taken for its own.
+    own = seen.status.job if seen.status.observed_generation == seen.meta.generation else None
+    status = seen.status.model_copy(update={"observed_generation": seen.meta.generation, "job": own})
     if seen.base is None:
         message = f"There is no BaseModel '{seen.spec.base_model.name}'. Apply it; this one goes on by itself."
         said.fails("Accepted", "BaseModelMissing", message)
         return _plan(seen, said, status)
     said.holds("Accepted", "Accepted", "The spec can be used.")
     if isinstance(seen.server, Problem):
-        said.unknown("Stored", "ServerAway", f"The server could not be asked: {seen.server.message}")
+        said.unknown("Stored", seen.server.silence, f"The server could not be asked: {seen.server.message}")
         return _plan(seen, said, status, again=LATER, is_failure=True)
     status = status.model_copy(update={"job": seen.server.job.id if seen.server.job else status.job})
     if seen.server.digest is None:

@@ -56,6 +56,11 @@ class Problem:
         """Whether the same may succeed later."""
         return self.code in TRANSIENT
 
+    @property
+    def silence(self) -> str:
+        """Why nothing is known of the server: a token that it does not take is mended elsewhere than a server that is away."""
+        return "AccessDenied" if self.code == "access" else "ServerAway"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Meta:
@@ -239,6 +244,13 @@ class DeleteDependents(Action):
     """Delete the resources that are merged from this one."""
 
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CancelJob(Action):
+    """Stop a job of the server; one that runs ends soon, not at once."""
+
+    id: str
 
 
 @dataclass(frozen=True)

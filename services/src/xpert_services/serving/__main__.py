@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from xpert.core.errors import InputError, XpertError
@@ -28,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--secrets", type=Path, default=Path("out/site"), help="folder for the tokens' files")
     found.add_argument("--dashboard-port", type=int, default=Place.dashboard_port, help="on the loopback address")
     found.add_argument("--metrics-port", type=int, default=Place.metrics_port, help="on the loopback address")
+    found.add_argument("--metrics-open", type=int, metavar="PORT", help="the same on all addresses, for a Prometheus elsewhere")
     found.add_argument("--cpus", type=int, help="that the deployments share; by default the machine's")
     return found
 
@@ -46,6 +49,28 @@ def read_args(store: str, site: Path | None) -> SiteArgs:
         return SiteArgs.model_validate({**settings, "store": store if ":" in store else str(Path(store).absolute())})
     except (OSError, TypeError, ValueError) as error:
         raise InputError(f"Cannot use the site's settings in '{site}': {error}") from error
+
+
+@contextmanager
+def relay(given: argparse.Namespace) -> Iterator[int | None]:
+    """Open the metrics to other machines for the block, where that is asked for.
+
+    Raises
+    ------
+    InputError
+        The port cannot be taken.
+    """
+    if given.metrics_open is None:
+        yield None
+        return
+    from xpert_services.serving.relay import relayed
+
+    with ExitStack() as opened:
+        try:
+            port = opened.enter_context(relayed(given.metrics_port, given.metrics_open))
+        except OSError as error:
+            raise InputError(f"The port {given.metrics_open} cannot be taken: {error}. Give --metrics-open another.") from error
+        yield port
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,7 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
             certificate=given.certificate,
             key=given.key,
         )
-        run(start)
+        with relay(given):
+            run(start)
     except XpertError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

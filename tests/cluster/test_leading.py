@@ -1,0 +1,90 @@
+"""Who holds the lease while the API server restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from lightkube import AsyncClient, KubeConfig
+
+from xpert_operator.leading import Leader, LostError
+
+LEASE_S = 0.6
+
+
+class ApiServer:
+    """Keeps one Lease; away for as many requests as are said."""
+
+    def __init__(self, *, away: int = 0) -> None:
+        self.away, self.version, self.lease = away, 0, {}
+        self.refused = 0
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        if self.away:
+            self.away -= 1
+            self.refused += 1
+            raise httpx2.ConnectError("Connection refused", request=request)
+        if request.method == "GET" and not self.lease:
+            return httpx2.Response(404, json={"kind": "Status", "code": 404, "message": "not found"})
+        if request.method in {"POST", "PUT"}:
+            self.version += 1
+            self.lease = json.loads(request.content)
+            self.lease["metadata"]["resourceVersion"] = str(self.version)
+        return httpx2.Response(200, json=self.lease)
+
+    def leader(self) -> Leader:
+        places = {"clusters": [{"name": "c", "cluster": {"server": "http://api"}}], "users": [{"name": "u", "user": {}}]}
+        contexts = [{"name": "x", "context": {"cluster": "c", "user": "u"}}]
+        config = KubeConfig.from_dict({**places, "contexts": contexts, "current-context": "x"})
+        client = AsyncClient(config, transport=httpx2.MockTransport(self.answer))
+        return Leader(client, name="xpert-operator", namespace="xpert", identity="a", lease_s=LEASE_S)
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def test_one_that_stands_by_waits_for_the_api_server() -> None:
+    server = ApiServer(away=2)
+
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await server.leader().acquire()
+
+    asyncio.run(main())
+    assert server.refused == 2 and server.lease["spec"]["holderIdentity"] == "a"
+
+
+def test_a_restart_of_the_api_server_costs_no_lease() -> None:
+    server = ApiServer()
+
+    async def main() -> None:
+        leader = server.leader()
+        await leader.acquire()
+        keeping = asyncio.create_task(leader.keep())
+        await until(lambda: server.version >= 2)
+        server.away = 2
+        await until(lambda: server.version >= 4)
+        assert not keeping.done() and server.refused == 2
+        keeping.cancel()
+
+    asyncio.run(main())
+
+
+def test_an_api_server_that_stays_away_costs_it() -> None:
+    server = ApiServer()
+
+    async def main() -> None:
+        leader = server.leader()
+        await leader.acquire()
+        server.away = 10**6
+        with pytest.raises(LostError, match="could not be renewed in time"):
+            await leader.keep()
+
+    asyncio.run(main())
