@@ -129,6 +129,8 @@ class Checker {
         add("the name '" + name + "' leads out of it");
       } else if (!is_digest(digest)) {
         add("the digest of " + name + " is none");
+      } else if (!item.value().at("bytes").is_number_unsigned()) {
+        add("the size of " + name + " is no whole number from 0");
       } else {
         file(name, item.value().at("bytes").get<uint64_t>(), digest, name == weights);
       }
