@@ -245,6 +245,7 @@ Bundle open_bundle(const std::string &given, const BundleChecks &checks) {
   Problems problems;
   try {
     problems = Checker(bundle, checks).problems();
+    if (!problems.empty()) refuse(folder, problems);  // before its sizes are taken for numbers
     for (const auto &item : bundle.manifest.at("files").items()) bundle.bytes += item.value().at("bytes").get<uint64_t>();
   } catch (const Json::exception &error) {
     problems = {std::string("its manifest is broken (") + error.what() + ")"};
