@@ -150,6 +150,10 @@ def test_a_bundle_is_verified_and_described(library: ctypes.CDLL, small_bundle: 
         (lambda m: m.update(encoder={}), "encoder and space"),
         (lambda m: m.update(base=3), "manifest is broken"),
         (lambda m: m.pop("files"), "manifest is broken"),
+        *(
+            (lambda m, n=n: m["files"]["programs/generate-s32-r4.pte"].update(bytes=n), "is no whole number")
+            for n in (9e47, -1, "9")
+        ),
     ],
 )
 def test_a_changed_manifest_is_refused(

@@ -11,16 +11,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from cells_cases import evenly, whole_of
-from native_cases import NATIVE, Native, Surface, build_tool
-
-from xpert.core.cutting import cut
-from xpert.core.data import axis_texts
-from xpert.core.files import write_safetensors
-from xpert.core.space import build_space
-from xpert.models.names import resolve
+from fuzz_seeds import fuzz_seeds
+from native_cases import NATIVE, Native, build_tool
 
 pytestmark = pytest.mark.slow
 
@@ -64,20 +57,7 @@ def ran(native: Native, program: str, *words: object) -> str:
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory, small_bundle: Path) -> dict[str, list[Path]]:
     """Good files of every parser."""
-    folder = tmp_path_factory.mktemp("seeds")
-    build_space(axis_texts(), Surface(), name="small", sentence_weight=1e-7).save(folder / "space")
-    cells = cut(whole_of(600), evenly)
-    named = cells.named(f"{cells.digest[:16]}-0")
-    (folder / "cell").write_bytes(named)
-    (folder / "pair").write_bytes(len(cells.index).to_bytes(2, "little") + cells.index + named)
-    write_safetensors(folder / "arrays", {"a": np.ones((2, 3), np.float32), "b": np.arange(5)}, {"format": "pt"})
-    base = resolve("starter:base")
-    return {
-        "choice_files": [folder / "space", folder / "cell", folder / "pair"],
-        "manifest": [small_bundle / "manifest.json"],
-        "safetensors": [folder / "arrays", folder / "space"],
-        "tokenizer": [base / "tokenizer.json", base / "chat_template.jinja"],
-    }
+    return fuzz_seeds(tmp_path_factory.mktemp("seeds"), small_bundle)
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,29 @@ def test_refuses_what_does_not_work(native: Native, base: Path, tmp_path: Path) 
         with pytest.raises(PartError, match="chat template") as caught:
             native.call("chat.ids", folder=str(tmp_path), base=manifest_of(base), texts=["Hello"])
         assert caught.value.status == BAD_INPUT
+
+
+MANY = 2**16
+HEAVY = {
+    "operators before a value": "{{" + "-" * (MANY - 8) + "1}}",
+    "words before a value": "{{" + "not " * (MANY // 4 - 4) + "1}}",
+    "sums": "{{" + "1+" * (MANY // 2 - 4) + "1}}",
+    "powers": "{{" + "1**" * (MANY // 3 - 4) + "1}}",
+    "attributes": "{{ a" + ".b" * (MANY // 2 - 8) + "}}",
+    "filters": "{{ 'a'" + "|upper" * (MANY // 6 - 4) + "}}",
+    "choices": "{{" + "1 if 0 else " * (MANY // 12 - 2) + "1}}",
+    "lists in lists": "{% set x = [1] %}" + "{% set x = [x, x] %}" * 40 + "{{ x }}",
+    "a long template": "a" * (MANY + 1),
+}
+"""Templates that overflowed the stack, or wrote without end."""
+
+
+@pytest.mark.parametrize("template", HEAVY.values(), ids=HEAVY)
+def test_a_heavy_template_is_no_crash(native: Native, base: Path, tmp_path: Path, template: str) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((base / "tokenizer.json").read_bytes())
+    (tmp_path / "chat_template.jinja").write_text(template)
+    try:
+        native.call("chat.ids", folder=str(tmp_path), base=manifest_of(base), texts=["Hello"])
+    except PartError as error:
+        assert error.status == BAD_INPUT
+        assert "chat template" in str(error) or "no token" in str(error)

@@ -40,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   read([&] { choose_from(xpert::parse_compact(data, "input", false)); });
   // An index and one of its cells, the index's length in two bytes before them.
   if (size < 2) return 0;
-  const size_t length = std::min<size_t>(bytes[0] | bytes[1] << 8, size - 2);
+  const size_t length = std::min(size_t{bytes[0]} | size_t{bytes[1]} << 8, size - 2);
   read([&] {
     const xpert::CellIndex index = xpert::CellIndex::parse(data->substr(2, length), "input", false);
     index.nearest(xpert::Vector(index.shared().words.size()));

@@ -69,8 +69,9 @@ class Build:
             self._crate_digest(),
             *_contents(_sources()),
         ]
-        # Sanitized ones have another name: they are not for use.
-        return _tools() / f"{'sanitized-' if self.sanitize else ''}native-{_digest(parts)}"
+        # Sanitized ones and those of other machines have another name: they are not for use here.
+        marks = [mark for mark in ("sanitized" if self.sanitize else "", self.target) if mark]
+        return _tools() / "-".join([*marks, "native", _digest(parts)])
 
     def build(self) -> Path:
         """Build what is missing, and return the folder of the result.
@@ -141,27 +142,28 @@ class Build:
 
 def _kit() -> Path:
     """Return the folder with CMake, Ninja and nlohmann's JSON header, fetched where they are missing."""
-    wanted = Path(__file__).with_name("requirements.txt")
-    kit = _tools() / f"native-kit-{_digest(_contents([wanted]))}"
+    return fetched("CMake, Ninja and the JSON header", Path(__file__).with_name("requirements.txt").read_text())
+
+
+def fetched(what: str, requirements: str, *options: str) -> Path:
+    """Return the folder with packages that are pinned by hash, fetched where they are missing.
+
+    Raises
+    ------
+    BuildError
+        There is no uv, or a package is not to be had.
+    """
+    kit = _tools() / f"native-kit-{_digest([requirements, *options])}"
     with _locked("native-kit"):
         if not kit.exists():
             uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
             if not uv:
-                raise BuildError("There is no 'uv', with which CMake and Ninja are fetched. Install it (pip install uv).")
+                raise BuildError(f"There is no 'uv', with which {what} are fetched. Install it (pip install uv).")
             with tempfile.TemporaryDirectory(dir=_tools(), prefix="native-build-") as folder:
-                command = [
-                    uv,
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--no-deps",
-                    "--require-hashes",
-                    "--target",
-                    f"{folder}/kit",
-                    "-r",
-                    wanted,
-                ]
-                _run("fetching CMake, Ninja and the JSON header", command, {})
+                wanted = Path(folder, "requirements.txt")
+                wanted.write_text(requirements)
+                command = [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", *options]
+                _run(f"fetching {what}", [*command, "--target", f"{folder}/kit", "-r", wanted], {})
                 Path(folder, "kit").replace(kit)
     return kit
 

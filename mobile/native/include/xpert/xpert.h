@@ -1,4 +1,5 @@
 /**
+ * @file
  * XPerT on the device: choose a personal LLM, fine-tune it, answer with it. The one public header (docs/adr/0013-native.md).
  *
  * Every function may be called from any thread. Calls on one engine run one after another. A function that fails returns its
@@ -25,7 +26,7 @@ extern "C" {
 
 /** How a call ended; the numbers are the exit codes of the SDK's error tree (xpert.core.errors). */
 typedef enum xpert_status {
-  XPERT_OK = 0,
+  XPERT_OK = 0,         /**< the call did what it was asked for */
   XPERT_INTERNAL = 1,   /**< a fault of this library: please report it */
   XPERT_BAD_INPUT = 3,  /**< texts or options that cannot be used */
   XPERT_BAD_FILE = 4,   /**< truncated, tampered, foreign or newer file */
@@ -43,8 +44,8 @@ typedef uint64_t xpert_engine;
 
 /** A UTF-8 text; need not end with a zero. */
 typedef struct xpert_text {
-  const char *data;
-  size_t size;
+  const char *data; /**< its first byte; NULL where a text may be missing */
+  size_t size;      /**< its bytes, a closing zero not among them */
 } xpert_text;
 
 /**

@@ -129,6 +129,8 @@ class Checker {
         add("the name '" + name + "' leads out of it");
       } else if (!is_digest(digest)) {
         add("the digest of " + name + " is none");
+      } else if (!item.value().at("bytes").is_number_unsigned()) {
+        add("the size of " + name + " is no whole number from 0");
       } else {
         file(name, item.value().at("bytes").get<uint64_t>(), digest, name == weights);
       }
@@ -243,6 +245,7 @@ Bundle open_bundle(const std::string &given, const BundleChecks &checks) {
   Problems problems;
   try {
     problems = Checker(bundle, checks).problems();
+    if (!problems.empty()) refuse(folder, problems);  // before its sizes are taken for numbers
     for (const auto &item : bundle.manifest.at("files").items()) bundle.bytes += item.value().at("bytes").get<uint64_t>();
   } catch (const Json::exception &error) {
     problems = {std::string("its manifest is broken (") + error.what() + ")"};
