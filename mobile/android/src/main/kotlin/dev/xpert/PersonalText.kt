@@ -39,7 +39,7 @@ interface TextSource {
  * @property duplicates texts that were there before, but for case and white space
  * @property shortened texts whose end was left out, as they were longer than [Preparation.maxPieces] pieces
  * @property pieces training pairs that came of it
- * @property heldOut share of the pairs that is kept from training, to stop early
+ * @property heldOut share of the pairs that is kept from training, to stop early; about that where texts are long, as they stay whole
  * @property characters of all pairs' texts
  */
 data class PreparationReport(
@@ -52,5 +52,11 @@ data class PreparationReport(
     val characters: Int,
 )
 
+/** A training pair, and the number of the text that it is a piece of: pieces of one text are on one side of the held-out split. */
+internal data class Piece(val pair: PersonalText, val text: Int)
+
 /** Training pairs with the report of where they come from. */
-class PreparedTexts internal constructor(val pairs: List<PersonalText>, val report: PreparationReport)
+class PreparedTexts internal constructor(internal val pieces: List<Piece>, val report: PreparationReport) {
+    /** What is trained on. */
+    val pairs: List<PersonalText> get() = pieces.map { it.pair }
+}

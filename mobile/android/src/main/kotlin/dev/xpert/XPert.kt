@@ -91,13 +91,13 @@ class XPert private constructor(
     @JvmOverloads
     fun personalize(sources: List<TextSource>, options: PersonalizeOptions = PersonalizeOptions()): Flow<Progress> = flow {
         val prepared = prepare(sources, options.preparation)
-        if (prepared.pairs.isEmpty()) {
+        if (prepared.pieces.isEmpty()) {
             throw XPertException.BadInput("No text is left to train on: ${prepared.report}. Give texts with words.")
         }
         val run = run(options.name)
         makeFolder(run.path)
         val spec = RunSpec(config.bundle, config.publicKey, config.threads, config.textStorage, options.gates, options.request(run.adapter))
-        Runs.submit(run, spec, prepared.pairs, Progress.Scheduled(prepared.report))
+        Runs.submit(run, spec, prepared.pieces, Progress.Scheduled(prepared.report))
         when (options.schedule) {
             Schedule.WHEN_CHARGING -> PersonalizationJobService.schedule(context, run, options.gates)
             Schedule.NOW -> PersonalizationService.start(context, run, options.gates)

@@ -110,6 +110,17 @@ class NativePersonalizeTest {
         while (Runs.isRunning(runFolder(name))) Thread.yield()
     }
 
+    @Test fun piecesOfALongTextAreHeldOutTogether() = runBlocking {
+        val long = List(3) { text -> List(80) { "This is sentence number $it of note $text." }.joinToString(" ") }
+        XPert.open(context, config("long")).use { xpert ->
+            assertIs<Progress.Scheduled>(xpert.personalize(listOf(TextSource.of(long)), options.copy(maxSteps = 1)).first())
+            startJob("long")
+            val result = assertIs<Progress.Done>(xpert.until { it.ends }).result
+            // Eight pieces each; a split that did not know of texts would hold out a fifth of the 24.
+            assertEquals(16 to 8, result.nTrain to result.nHeldOut)
+        }
+    }
+
     @Test fun sealedTextsOutliveTheProcess() = runBlocking {
         val whole = straight()
         XPert.open(context, config("sealed", TextStorage.SEALED)).use { xpert ->
