@@ -39,7 +39,9 @@ class XPert private constructor(
     /**
      * Chooses the pLLM for the user's texts, or abstains.
      *
-     * [catalogue] is a catalogue's file; the server's is fetched, or the fetched one used where it is unreachable, where it is null.
+     * [catalogue] is a catalogue's file. Where it is null the server's is fetched, or the fetched one used where it is unreachable: whole
+     * where it is small, of a large one the user's cell among decoys ([ServerConfig.cells]). A merge is proposed where the pLLMs are few
+     * enough to try all pairs.
      * [baseAnswers] are the base's answers to the texts' prompts, as many as texts.
      */
     @JvmOverloads
@@ -55,12 +57,19 @@ class XPert private constructor(
         }
         val distinct = if (baseAnswers == null) Preparation.distinct(texts) else texts
         if (distinct.isEmpty()) throw XPertException.BadInput("No text says anything: ${texts.size} were given. Give texts with words.")
-        val file = catalogue ?: catalogue()
-        val options = JSONObject().put("min_confidence", minConfidence).put("seed", seed).put("merge", true).toString()
-        return Selection.parse(calls.call { engine, _ -> engine.select(file.path, distinct.map { it.text }, baseAnswers, options) })
+        val said = distinct.map { it.text }
+        val found = catalogue?.let(::Candidates) ?: needServer().candidates { index -> nearestCell(index, said) }
+        val options = JSONObject().put("min_confidence", minConfidence).put("seed", seed).put("merge", "if_few")
+            .put("index", found.index?.path ?: JSONObject.NULL).toString()
+        return Selection.parse(calls.call { engine, _ -> engine.select(found.file.path, said, baseAnswers, options) })
     }
 
-    /** Fetches the server's catalogue, or looks whether it is still the newest: 304 costs nothing. */
+    private suspend fun nearestCell(index: File, texts: List<String>): Int {
+        val json = calls.call { engine, _ -> engine.nearestCells(index.path, texts) }
+        return parsed("nearest cells") { JSONObject(json).getJSONArray("cells").getJSONObject(0).getInt("number") }
+    }
+
+    /** Fetches the server's catalogue whole, or looks whether it is still the newest: 304 costs nothing. */
     suspend fun catalogue(): File = needServer().catalogue()
 
     /** Fetches a pLLM's adapter, goes on with a download that was cut, checks digests and, with a public key, signatures. */

@@ -59,6 +59,9 @@ class Engine private constructor(private val handle: Long) : AutoCloseable {
         fun verifyFile(file: String, signature: String, publicKey: String) =
             Native.verifyFile(file.utf8(), signature.utf8(), publicKey.utf8())
 
+        /** What an index of cells says; needs no bundle. */
+        fun describeCells(index: String, request: String): String = Native.describeCells(index.utf8(), request.utf8()).text()
+
         fun version(): String = Native.version().text()
 
         private fun String.utf8() = toByteArray(Charsets.UTF_8)
