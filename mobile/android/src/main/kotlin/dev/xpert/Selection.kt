@@ -4,16 +4,45 @@ import org.json.JSONArray
 import org.json.JSONException
 import org.json.JSONObject
 
-/** A word of the user's style, with its coefficient and interval; [heldUp]: it is the same sign on texts it was not computed from. */
+/**
+ * A word of the user's style.
+ *
+ * @property word the axis' label
+ * @property coefficient its weight: 1 is as much as the word's exemplars have
+ * @property lower end of the coefficient's interval of 95 %
+ * @property upper end of it
+ * @property heldUp it has the same sign on texts that it was not computed from
+ */
 data class StyleWord(val word: String, val coefficient: Double, val lower: Double, val upper: Double, val heldUp: Boolean)
 
-/** One ranked pLLM. */
+/**
+ * One ranked pLLM.
+ *
+ * @property name what [XPert.download] takes: the first digits of its adapter's digest
+ * @property probability that it is the nearest
+ * @property similarity estimated share of the texts in its style
+ * @property adapterBytes what fetching it costs
+ */
 data class Match(val name: String, val probability: Double, val similarity: Double, val adapterBytes: Long)
 
-/** One source of a merge, with its weight. */
+/**
+ * One source of a merge.
+ *
+ * @property name what [XPert.download] takes
+ * @property adapterDigest of its adapter, or "" where the catalogue has only its beginning, which is the name
+ * @property weight of its difference to the base
+ */
 data class MergeSource(val name: String, val adapterDigest: String, val weight: Double)
 
-/** A merge of several pLLMs that may lie nearer than the best one alone; it [wins] where it does. */
+/**
+ * A merge of several pLLMs that may lie nearer than the best one alone.
+ *
+ * @property sources what is merged
+ * @property distance of the merge from the user, in standard deviations of the noise
+ * @property single the best pLLM alone
+ * @property singleDistance its distance
+ * @property wins the merge is nearer by more than noise
+ */
 data class MergeProposal(
     val sources: List<MergeSource>,
     val distance: Double,
@@ -52,6 +81,7 @@ class Selection internal constructor(
     val merge: MergeProposal?,
     val json: String,
 ) {
+    /** No pLLM pays: the base model is the better start. */
     val abstained: Boolean get() = choice == null
 
     internal companion object {

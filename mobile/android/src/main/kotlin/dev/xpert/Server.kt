@@ -14,6 +14,7 @@ import java.net.HttpURLConnection.HTTP_PARTIAL
 
 /** Told of the bytes that have come of all there are; on a background thread. */
 fun interface BytesListener {
+    /** [done] of [total] bytes have come. */
     fun onBytes(done: Long, total: Long)
 }
 

@@ -18,7 +18,15 @@ import org.json.JSONArray
 import org.json.JSONObject
 import java.io.File
 
-/** What a bundle holds. */
+/**
+ * What a bundle holds.
+ *
+ * @property name of the bundle
+ * @property baseDigest of its base model, "" where it has none
+ * @property spaceDigest of its style space, or null
+ * @property words of the style space
+ * @property json the native core's whole answer
+ */
 data class Description(val name: String, val baseDigest: String, val spaceDigest: String?, val words: List<String>, val json: String)
 
 /**
@@ -26,6 +34,8 @@ data class Description(val name: String, val baseDigest: String, val spaceDigest
  * the phone.
  *
  * Thread-safe. Suspending calls run one after another and end with their coroutine. Errors are [XPertException].
+ *
+ * @property description what the opened bundle holds
  */
 class XPert private constructor(
     private val context: Context,
@@ -148,6 +158,7 @@ class XPert private constructor(
     private fun needServer() = server
         ?: throw XPertException.BadInput("No server is configured, and no file was given. Give XPertConfig a server, or pass the file.")
 
+    /** Where an [XPert] comes from. */
     companion object {
         /** Opens a bundle after checking it, which reads all of it the first time; goes on with runs that were cut off. */
         @JvmStatic

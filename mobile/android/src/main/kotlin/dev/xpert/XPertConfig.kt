@@ -48,6 +48,7 @@ class ServerConfig @JvmOverloads constructor(
 
 /** Gives the server's token of this moment. */
 fun interface TokenSource {
+    /** The token, without "Bearer". */
     fun token(): String
 }
 
