@@ -109,8 +109,8 @@ internal class Cells(
 
     private fun describe(index: File, places: JSONArray = JSONArray()): CellIndex = parsed("description of the cells") {
         val all = asked(index, JSONObject().put("places", places))
-        val nearest = all.getJSONArray("nearest")
-        CellIndex(index, all.getString("digest"), all.getLong("n_pllms"), all.getInt("n_cells"), List(nearest.length(), nearest::getInt))
+        val decoys = all.getJSONArray("nearest").ints()
+        CellIndex(index, all.getString("digest"), all.getLong("n_pllms"), all.getInt("n_cells"), decoys)
     }
 
     private fun asked(index: File, request: JSONObject) = JSONObject(typed { Engine.describeCells(index.path, request.toString()) })

@@ -1,5 +1,6 @@
 package dev.xpert
 
+import org.json.JSONArray
 import org.json.JSONObject
 import java.io.File
 
@@ -174,8 +175,6 @@ data class PersonalizeResult(
     internal companion object {
         fun parse(json: String): PersonalizeResult = parsed("result") {
             val all = JSONObject(json)
-            val losses = all.getJSONArray("losses")
-            val heldOut = all.getJSONArray("held_out")
             PersonalizeResult(
                 adapter = File(all.getString("adapter")),
                 digest = all.getString("digest"),
@@ -185,10 +184,13 @@ data class PersonalizeResult(
                 nHeldOut = all.getInt("n_held_out"),
                 nCut = all.optInt("n_cut"),
                 resumedFrom = all.optInt("resumed_from"),
-                losses = List(losses.length(), losses::getDouble),
-                heldOut = List(heldOut.length()) { i -> heldOut.getJSONArray(i).let { it.getInt(0) to it.getDouble(1) } },
+                losses = all.getJSONArray("losses").doubles(),
+                heldOut = looks(all.getJSONArray("held_out")),
             )
         }
+
+        /** [[step, loss]], as they are written. */
+        private fun looks(all: JSONArray) = List(all.length()) { i -> all.getJSONArray(i).let { it.getInt(0) to it.getDouble(1) } }
     }
 }
 
@@ -214,5 +216,5 @@ data class GenerateOptions @JvmOverloads constructor(
 ) {
     internal fun request(): String = JSONObject()
         .put("adapter", adapter?.path ?: JSONObject.NULL).put("max_new_tokens", maxNewTokens).put("temperature", temperature)
-        .put("top_k", topK).put("top_p", topP).put("seed", seed).put("stop", org.json.JSONArray(stop)).toString()
+        .put("top_k", topK).put("top_p", topP).put("seed", seed).put("stop", JSONArray(stop)).toString()
 }

@@ -1,7 +1,5 @@
 package dev.xpert
 
-import org.json.JSONArray
-import org.json.JSONException
 import org.json.JSONObject
 
 /**
@@ -29,7 +27,7 @@ data class Match(val name: String, val probability: Double, val similarity: Doub
  * One source of a merge.
  *
  * @property name what [XPert.download] takes
- * @property adapterDigest of its adapter, or "" where the catalogue has only its beginning, which is the name
+ * @property adapterDigest of its adapter, the first digits
  * @property weight of its difference to the base
  */
 data class MergeSource(val name: String, val adapterDigest: String, val weight: Double)
@@ -99,14 +97,19 @@ class Selection internal constructor(
                 matches = all.getJSONArray("matches").map {
                     Match(it.getString("name"), it.number("probability"), it.number("similarity"), it.optLong("adapter_bytes"))
                 },
-                words = all.getJSONArray("words").map {
-                    val interval = it.number("lower") to it.number("upper")
-                    StyleWord(it.getString("word"), it.number("coefficient"), interval.first, interval.second, it.optBoolean("held_up"))
-                },
+                words = all.getJSONArray("words").map(::word),
                 merge = all.optJSONObject("merge")?.let(::proposal),
                 json = json,
             )
         }
+
+        private fun word(all: JSONObject) = StyleWord(
+            word = all.getString("word"),
+            coefficient = all.number("coefficient"),
+            lower = all.number("lower"),
+            upper = all.number("upper"),
+            heldUp = all.optBoolean("held_up"),
+        )
 
         private fun proposal(all: JSONObject) = MergeProposal(
             sources = all.getJSONArray("sources").map {
@@ -119,16 +122,3 @@ class Selection internal constructor(
         )
     }
 }
-
-internal inline fun <T> parsed(what: String, parse: () -> T): T = try {
-    parse()
-} catch (error: JSONException) {
-    throw XPertException.Internal("The $what cannot be read: ${error.message}. Use native library and AAR of one version.", error)
-}
-
-internal fun <T> JSONArray.map(of: (JSONObject) -> T): List<T> = List(length()) { of(getJSONObject(it)) }
-
-/** A string, or null where it is missing or null, which org.json would give as "null". */
-internal fun JSONObject.text(name: String): String? = if (isNull(name)) null else getString(name)
-
-internal fun JSONObject.number(name: String): Double = if (isNull(name)) Double.NaN else getDouble(name)

@@ -177,12 +177,11 @@ class XPert private constructor(
 
         private fun describe(json: String): Description = parsed("description") {
             val all = JSONObject(json)
-            val words = all.optJSONArray("words")
             Description(
                 name = all.getString("name"),
                 baseDigest = all.text("base_digest").orEmpty(),
                 spaceDigest = all.text("space_digest"),
-                words = List(words?.length() ?: 0) { words!!.getString(it) },
+                words = all.optJSONArray("words")?.strings().orEmpty(),
                 json = json,
             )
         }

@@ -29,7 +29,7 @@ class NativeCellsTest {
     private fun config(url: String, phone: String) =
         XPertConfig(Prepared.bundle, ServerConfig(url, "starter", { "secret" }, mostWholeBytes = 0), folder = File(folder.root, phone))
 
-    private fun texts(row: JSONObject) = row.getJSONArray("texts").let { all -> List(all.length()) { PersonalText(all.getString(it)) } }
+    private fun texts(row: JSONObject) = row.getJSONArray("texts").strings().map(::PersonalText)
 
     @Test fun choosesFromTheCellThatPythonFindsWhatPythonChooses() = runBlocking {
         assertTrue(golden.map { it.getString("cell") }.toSet().size > 4)
