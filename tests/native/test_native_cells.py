@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from ctypes import byref, c_char_p, c_void_p, string_at
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,3 +130,17 @@ def test_texts_have_the_cell_that_the_sdk_finds(native: Native, tmp_path: Path, 
     assert [one["cells"][0]["number"] for one in ours] == own
     assert [one["cells"][0]["name"] for one in ours] == [index.cell_name(number) for number in own]
     assert len(set(own)) > 5
+
+
+def test_the_c_api_gives_it_and_refuses_what_is_missing(native: Native, index: Path, tmp_path: Path) -> None:
+    library = native.library()
+    library.xpert_last_error.restype = c_char_p
+    library.xpert_free.argtypes = (c_void_p,)
+    found = c_void_p()
+    assert library.xpert_describe_cells(str(index).encode(), None, byref(found)) == 0
+    assert json.loads(string_at(found.value or 0)) == described(native, index)
+    library.xpert_free(found)
+    assert library.xpert_describe_cells(None, None, byref(found)) == BAD_INPUT
+    assert library.xpert_describe_cells(str(index).encode(), None, None) == BAD_INPUT
+    assert library.xpert_describe_cells(str(tmp_path / "none").encode(), b"{}", byref(found)) == NOT_FOUND
+    assert b"no file" in library.xpert_last_error()
