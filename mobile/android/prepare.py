@@ -10,10 +10,14 @@ import json
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xpert.core.catalogue import Catalogue, load_compact
+from xpert.bench.population import populate
+from xpert.core.catalogue import Candidates, Catalogue, Compact, load_compact, read_compact
+from xpert.core.cells import CellIndex, load_cell
+from xpert.core.cutting import cut
 from xpert.core.data import PROBE_PROMPTS, stylebank, users
 from xpert.core.encoder import Encoder
 from xpert.core.files import write_atomic
@@ -32,6 +36,9 @@ OUT = HERE / "target" / "prepared"
 N_PROBES = 20
 """Probes of the catalogue: the first of the unseen prompts. The others' answers are the users' texts."""
 
+N_PLLMS = 400
+"""In the catalogue that is cut into cells of a tenth of them."""
+
 
 def main() -> None:
     """Make what is missing."""
@@ -44,6 +51,9 @@ def main() -> None:
     if not (OUT / "golden.json").exists():
         _say("asking Python for its choices")
         _golden()
+    if not (OUT / "cells.json").exists():
+        _say("cutting a larger catalogue into cells")
+        _cells()
 
 
 def _native() -> None:
@@ -80,14 +90,49 @@ def _golden() -> None:
     Catalogue.of(explain_answers(base, adapters, answers, space=space, encoder=encoder)).export_compact(path)
     asked = {style: [bank[style, i] for i in ids[N_PROBES:]] for style in [*styles, "neutral"]}
     asked |= {"few": asked["poetic"][:3], "mixed": asked["poetic"][:5] + asked["formal"][:5]}
-    found = [_answer(style, texts, path, space, encoder) for style, texts in asked.items()]
+    found = [_answer(style, texts, load_compact(path), space, encoder) for style, texts in asked.items()]
     texts = [user.text for user in users() if user.user == "u04"]
     write_atomic(OUT / "texts.json", json.dumps(texts).encode())
     write_atomic(OUT / "golden.json", json.dumps(found).encode())
 
 
-def _answer(style: str, texts: list[str], catalogue: Path, space: StyleSpace, encoder: Encoder) -> dict[str, Any]:
-    found: Selection = choose([PersonalText(text) for text in texts], load_compact(catalogue), space=space, encoder=encoder)
+def _cells() -> None:
+    """Write a catalogue drawn from the StyleBank's answers, cut; what Python chooses from it; and the same with one pLLM less."""
+    space, encoder = StyleSpace.default(), default_encoder()
+    bank = {(text.style, text.id): text.text for text in stylebank()}
+    styles = ["neutral", *sorted({style for style, _ in bank} - {"neutral"})]
+    ids = sorted(PROBE_PROMPTS)
+    vectors = encoder.encode([bank[style, i] for style in styles for i in ids])
+    grid = space.coefficients(vectors).reshape(len(styles), len(ids), -1)
+    drawn = OUT / "drawn.xcat.safetensors"
+    drawn.write_bytes(populate(grid, N_PLLMS, seed=0).compact(space.words, encoder.dim - encoder.n_sentence, seed=0))
+    whole = replace(read_compact(drawn), space_digest=space.digest)
+    fewer = replace(whole, ids=whole.ids[1:], kib=whole.kib[1:], coefficients=whole.coefficients[1:])
+    _cut(fewer, OUT / "other-cells")
+    index = _cut(whole, OUT / "cells")
+    found = []
+    for row in json.loads((OUT / "golden.json").read_text()):
+        own = space.coefficients(encoder.encode(row["texts"])).mean(0) - index.base_coefficients
+        number = int(index.nearest(own)[0])
+        candidates = load_cell(OUT / "cells" / index.cell_name(number), index, number)
+        found.append({**_answer(row["style"], row["texts"], candidates, space, encoder), "cell": index.cell_name(number)})
+    write_atomic(OUT / "cells.json", json.dumps(found).encode())
+
+
+def _cut(whole: Compact, folder: Path) -> CellIndex:
+    cells = cut(whole, lambda points, n: points[:: max(len(points) // n, 1)], capacity=N_PLLMS // 10)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "index").write_bytes(cells.index)
+    index = CellIndex.load(folder / "index")
+    (folder / "digest").write_text(index.digest)
+    for number in range(len(cells.members)):
+        (folder / index.cell_name(number)).write_bytes(cells.cell(number))
+    return index
+
+
+def _answer(style: str, texts: list[str], candidates: Candidates, space: StyleSpace, encoder: Encoder) -> dict[str, Any]:
+    found: Selection = choose([PersonalText(text) for text in texts], candidates, space=space, encoder=encoder)
     return {
         "style": style,
         "texts": texts,

@@ -109,6 +109,23 @@ def test_truncated_and_pickled_files_are_refused(tmp_path: Path) -> None:
         files.read_bytes(tmp_path)
 
 
+@pytest.mark.parametrize("n_header", [640, 896, 1152, 1408])
+def test_a_header_that_begins_as_pickles_do_is_none(tmp_path: Path, n_header: int) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(n_header)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(n_header.to_bytes(8, "little") + header + bytes(4))
+    assert pickle.dumps(0, protocol=path.read_bytes()[1])[:2] == path.read_bytes()[:2]
+    assert files.read_safetensors(path)[0]["a"].tolist() == [0.0]
+    assert files.tensor_layout(path)[0] == 8 + n_header
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_pickles_of_all_protocols_are_refused(tmp_path: Path, protocol: int) -> None:
+    for value in ({}, [], (), 0, None, "a" * 300, b"a", {"a": [np.zeros(100)]}, Path("a"), True, 2**70, 1.5):
+        with pytest.raises(UnsafeFileError):
+            files.refuse_pickle(tmp_path, pickle.dumps(value, protocol=protocol)[:4])
+
+
 def test_json_header_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     files.write_json(path, {"format": "x", "version": 2})

@@ -63,6 +63,16 @@ def test_the_format_s_own_library_reads_what_it_writes(native: Native, tmp_path:
         np.testing.assert_array_equal(copied[name], array)
 
 
+@pytest.mark.parametrize("n_header", [640, 896, 1152, 1408])
+def test_a_header_that_begins_as_pickles_do_is_none(native: Native, tmp_path: Path, n_header: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(raw(json.dumps({"a": entry(0, 4)}).encode().ljust(n_header), bytes(4)))
+    assert list(native.call("safetensors.describe", path=str(path))["tensors"]) == ["a"]
+    for value in ({}, [], (), 0, None, "a" * 300):
+        assert "pickled" in refusal(native, path, pickle.dumps(value, protocol=path.read_bytes()[1]))
+        path.write_bytes(raw(json.dumps({"a": entry(0, 4)}).encode().ljust(n_header), bytes(4)))
+
+
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
 def test_refuses_a_cut_file(native: Native, tmp_path: Path, kept: float) -> None:
     save_file({"a": np.zeros(1000, np.float32)}, tmp_path / "whole")

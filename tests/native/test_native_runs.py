@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from engine_cases import SAMPLES, empty_bundle, make_llama
 from native_cases import BAD_FILE, BAD_INPUT, STORAGE, Native, PartError
@@ -155,3 +156,48 @@ def test_memory_does_not_grow_with_the_layers_weights(native: Native, tmp_path: 
     ]  # fmt: skip
     adapters = 28 * 2 * (4 * 1024 + 3 * 2048) * 4 * 7 // 1024  # values, best, gradients, moments, and a copy to write
     assert runs[1] - runs[0] < adapters + layers / 20
+
+
+def test_pieces_of_one_text_are_never_on_both_sides(native: Native) -> None:
+    chance = np.random.default_rng(0)
+    for seed in range(60):
+        groups = np.repeat(np.arange(40), chance.integers(1, 9, 40))[: int(chance.integers(5, 120))]
+        found = native.call("engine.split", n=len(groups), groups=groups.tolist(), share=0.2, seed=seed)
+        learnt, held_out = found["learnt"], found["held_out"]
+        assert sorted(learnt + held_out) == list(range(len(groups)))
+        assert not set(groups[learnt]) & set(groups[held_out])
+        assert len(held_out) <= len(groups) / 2
+        if len(set(groups)) >= 5:
+            assert 0.2 * len(groups) - 1 < len(held_out) < 0.2 * len(groups) + 8
+
+
+def test_texts_of_which_each_is_its_own_group_are_split_as_without(native: Native) -> None:
+    for n, share in ((4, 0.2), (5, 0.2), (20, 0.33), (20, 0.9), (7, 0.0)):
+        plain = native.call("engine.split", n=n, groups=[], share=share, seed=3)
+        assert plain == native.call("engine.split", n=n, groups=list(range(100, 100 + n)), share=share, seed=3)
+        assert len(plain["held_out"]) == (0 if n < 5 else round(share * n))
+
+
+@pytest.mark.parametrize(
+    ("groups", "sizes"), [([7] * 10, {10: 0}), ([1] * 8 + [2] * 2, {8: 2}), ([1] * 6 + [2] * 6 + [3] * 6, {12: 6})]
+)
+def test_few_long_texts_are_split_where_they_can_be(native: Native, groups: list[int], sizes: dict[int, int]) -> None:
+    for seed in range(8):
+        found = native.call("engine.split", n=len(groups), groups=groups, share=0.2, seed=seed)
+        assert {len(found["learnt"]): len(found["held_out"])} == sizes
+
+
+def test_groups_that_are_not_one_each_are_refused(native: Native, bundle: str, tmp_path: Path) -> None:
+    with pytest.raises(PartError, match="There are 2 groups for 3 texts") as caught:
+        native.call("engine.split", n=3, groups=[1, 2], share=0.2, seed=0)
+    assert caught.value.status == BAD_INPUT
+
+
+def test_a_run_goes_on_with_its_own_groups_only(native: Native, bundle: str, tmp_path: Path) -> None:
+    n = len(SAMPLES)
+    with pytest.raises(PartError) as caught:
+        train(native, bundle, tmp_path / "out", groups=[i // 2 for i in range(n)], stop_at=5)
+    assert caught.value.status == CANCELLED
+    with pytest.raises(PartError, match="belongs to a run with other texts"):
+        train(native, bundle, tmp_path / "out", groups=[i // 4 for i in range(n)])
+    assert train(native, bundle, tmp_path / "out", groups=[i // 2 for i in range(n)])["resumed_from"] == 5

@@ -125,6 +125,13 @@ XPERT_NATIVE(jbyteArray, select)
   });
 }
 
+XPERT_NATIVE(jbyteArray, describeCells)(JNIEnv *env, jclass, jbyteArray index, jbyteArray request) {
+  return guarded<jbyteArray>(env, [&] {
+    const Bytes path(env, index), json_request(env, request);
+    return json(env, [&](char **description) { return xpert_describe_cells(path.c_str(), json_request.c_str(), description); });
+  });
+}
+
 XPERT_NATIVE(jbyteArray, nearestCells)(JNIEnv *env, jclass, jlong engine, jbyteArray index, jobjectArray texts) {
   return guarded<jbyteArray>(env, [&] {
     const Bytes path(env, index);

@@ -62,6 +62,7 @@ Json select_by(const Evidence &evidence, const Candidates &candidates, const Jso
   options.seed = arguments.value("seed", options.seed);
   options.top = arguments.value("top", size_t{0});
   options.merge = arguments.value("merge", false);
+  options.if_few = arguments.value("if_few", false);
   options.max_sources = arguments.value("max_sources", options.max_sources);
   return describe_selection(evidence, candidates, options, [] {});
 }
@@ -101,6 +102,8 @@ Json cells(const Json &arguments) {
   }
   return found;
 }
+
+Json describe(const Json &arguments) { return describe_cells(arguments.at("index"), arguments.at("request").dump().c_str()); }
 
 Json draws(const Json &arguments) {
   Generator generator(arguments.at("seed").get<uint64_t>());
@@ -163,7 +166,7 @@ Json as_python(const Json &arguments) { return python_json(Json::parse(arguments
 Parts choice_parts() {
   return {{"choice.space", space},       {"choice.catalogue", catalogue}, {"choice.choose", choose},     {"choice.select", select_part},
           {"choice.cells", cells},       {"choice.draws", draws},         {"choice.interval", interval}, {"choice.python_json", as_python},
-          {"choice.encode", encode},     {"choice.chooser", chooser}};
+          {"choice.encode", encode},     {"choice.chooser", chooser},     {"choice.describe_cells", describe}};
 }
 
 }  // namespace xpert

@@ -64,6 +64,7 @@ Json train(const Json &arguments) {
   options.held_out = arguments.value("held_out", 0.2);
   if (arguments.contains("target_loss")) options.target_loss = arguments.at("target_loss").get<double>();
   options.seed = arguments.value("seed", uint64_t{0});
+  options.groups = arguments.value("groups", options.groups);
   Trainer trainer(model, opened.state(arguments), samples_of(arguments), options, {arguments.at("out"), opened.digest(), ""});
   const int64_t kill_at = arguments.value("kill_at", int64_t{0}), stop_at = arguments.value("stop_at", int64_t{0});
   TrainingResult result = trainer.run([&](int64_t step, double, double) {
@@ -73,6 +74,17 @@ Json train(const Json &arguments) {
   return {{"losses", result.losses},        {"held_out", result.held_out},         {"steps", result.steps},
           {"digest", result.digest},        {"resumed_from", result.resumed_from}, {"n_train", result.n_train},
           {"n_held_out", result.n_held_out}};
+}
+
+/** How samples of n tokens each are told apart by their one id: {"n", "groups", "share", "seed"} to the ids of both sides. */
+Json split_part(const Json &arguments) {
+  std::vector<Sample> samples(arguments.at("n").get<size_t>());
+  for (size_t i = 0; i < samples.size(); ++i) samples[i].ids = {static_cast<int64_t>(i)};
+  const auto [learnt, held_out] = split(samples, arguments.at("groups"), arguments.at("share"), arguments.at("seed"));
+  Json found = {{"learnt", Json::array()}, {"held_out", Json::array()}};
+  for (const Sample &sample : learnt) found["learnt"].push_back(sample.ids.front());
+  for (const Sample &sample : held_out) found["held_out"].push_back(sample.ids.front());
+  return found;
 }
 
 /** The loss of samples, and the gradients of all arrays. */
@@ -177,6 +189,7 @@ Json ask(const Json &arguments) {
 
 Parts engine_parts() {
   return {{"engine.train", train},
+          {"engine.split", split_part},
           {"engine.gradients", gradients},
           {"engine.generate", generate},
           {"engine.merge", merge},

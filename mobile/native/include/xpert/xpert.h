@@ -112,7 +112,8 @@ XPERT_API xpert_status xpert_coefficients(xpert_engine engine, const xpert_text 
  *
  * base_answers: NULL, or the base's answers to the texts' prompts, n of them.
  * options, may be NULL: {"min_confidence": 0.5, "seed": 0, "index": "path of the cell's index", "merge": true,
- * "max_sources": 2, "top": 100}; top is how many matches are listed, 0 for all; a merge is tried of up to max_sources pLLMs.
+ * "max_sources": 2, "top": 100}; top is how many matches are listed, 0 for all; a merge is tried of up to max_sources pLLMs, which too
+ * many pLLMs refuse: "merge": "if_few" leaves it null then.
  * selection: {"choice": name or null, "abstain", "reason", "confidence", "margin", "similarity", "expected_saving", "misfit",
  * "novelty", "paired", "n_texts", "matches": [{"name", "probability", "similarity", "adapter_bytes"}],
  * "words": [{"word", "coefficient", "lower", "upper", "held_up"}],
@@ -120,6 +121,15 @@ XPERT_API xpert_status xpert_coefficients(xpert_engine engine, const xpert_text 
  */
 XPERT_API xpert_status xpert_select(xpert_engine engine, const char *catalogue, const xpert_text *texts,
                                     const xpert_text *base_answers, size_t n, const char *options, char **selection);
+
+/**
+ * What an index of cells says (docs/adr/0009-cells.md), once it is whole.
+ *
+ * request, may be NULL: {"centres": [numbers of cells], "places": [[coefficients, as differences to the base's]], "cell": {"file",
+ * "number"}}; the file is checked to be that cell of this index. description: {"digest", "base_digest", "space_digest", "n_pllms",
+ * "n_cells", "centres": [[coefficients]], "nearest": [number of the cell of each place]}.
+ */
+XPERT_API xpert_status xpert_describe_cells(const char *index, const char *request, char **description);
 
 /** The cell of an index to fetch for these texts: {"cells": [{"name", "number", "share"}]}, that of their mean, then those of most. */
 XPERT_API xpert_status xpert_nearest_cells(xpert_engine engine, const char *index, const xpert_text *texts, size_t n, char **cells);
@@ -136,8 +146,9 @@ XPERT_API xpert_status xpert_merge(xpert_engine engine, const char *request, cha
  *
  * request: {"out": "folder", "start": "adapter folder or null", "method": "lora" | "prompt" | "prefix", "max_steps": 100, "batch_size": 4,
  * "accumulate": 1, "learning_rate": 5e-4, "rank": 8, "alpha": 16.0, "n_virtual": 16, "held_out": 0.2, "eval_every": 5, "patience": 4,
- * "target_loss": null, "seed": 0, "checkpoint_every": 5}. A prefix is trained by bundles that were exported for it; without n_virtual it
- * has the places that they state.
+ * "target_loss": null, "seed": 0, "checkpoint_every": 5, "groups": null}. groups has a number for each text: texts of one number, such
+ * as the pieces of a longer one, are held out together, or learnt from. A prefix is trained by bundles that were exported for it;
+ * without n_virtual it has the places that they state.
  * A checkpoint stands beside out, in ".{name}.checkpoint.safetensors", until the run ends; a run that was cut off goes on from it to
  * the same bits. result: {"adapter", "losses", "held_out": [[step, loss]], "steps", "seconds", "n_train", "n_held_out", "n_cut",
  * "resumed_from", "digest"}.

@@ -4,6 +4,7 @@
 
 #include "api/boundary.h"
 #include "api/engine.h"
+#include "choice/catalogue.h"
 
 using xpert::guarded;
 using xpert::need;
@@ -41,6 +42,14 @@ xpert_status xpert_select(xpert_engine engine, const char *catalogue, const xper
     if (base_answers) answers = xpert::views(base_answers, n, "base_answers");
     Turn turn(engine);
     xpert::give(turn->chooser().select(catalogue, all, answers, options, [&] { turn->pause(); }), selection);
+  });
+}
+
+xpert_status xpert_describe_cells(const char *index, const char *request, char **description) {
+  return guarded([&] {
+    need(index, "index");
+    need(description, "description");
+    xpert::give(xpert::describe_cells(index, request), description);
   });
 }
 

@@ -173,6 +173,7 @@ Candidates parse_cell(std::shared_ptr<const std::string> data, const CellIndex &
   }
   Candidates found;
   found.data_ = std::move(data);
+  found.cell_number_ = static_cast<size_t>(number);
   found.shared_ = index.shared();
   Steps steps = steps_of(tensors, "coefficients", found.n_words(), name);
   found.steps_ = steps.steps;
@@ -191,7 +192,7 @@ CellIndex CellIndex::parse(const std::string &data, const std::string &name, boo
   CellIndex found;
   found.shared_ = read_shared(header, tensors, name);
   const size_t k = found.shared_.words.size();
-  whole_of(header, "n_pllms", 1, name);
+  found.n_pllms_ = whole_of(header, "n_pllms", 1, name);
   const Steps steps = steps_of(tensors, "centres", k, name);
   found.centres_ = Matrix(static_cast<size_t>(steps.steps.shape[0]), k);
   for (size_t i = 0; i < found.n_cells(); ++i) {
@@ -200,6 +201,12 @@ CellIndex CellIndex::parse(const std::string &data, const std::string &name, boo
   array_of(tensors, "crowd", "F32", {static_cast<int64_t>(k)}, name);
   found.crowd_ = finite(tensors, "crowd", name);
   found.metric_ = inverse(shrunk(found.shared_.noise), "noise");
+  return found;
+}
+
+Vector CellIndex::centre(size_t number) const {
+  Vector found(shared_.words.size());
+  for (size_t j = 0; j < found.size(); ++j) found[j] = centres_.at(number, j);
   return found;
 }
 

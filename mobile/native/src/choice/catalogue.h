@@ -36,6 +36,9 @@ class Candidates {
   std::string name(size_t i) const;
   int64_t adapter_bytes(size_t i) const;
 
+  /** Which cell of its index these are; 0 where they are a whole catalogue. */
+  size_t cell_number() const { return cell_number_; }
+
   /** Mean of the base and all pLLMs: those here, or those of the whole catalogue where these are a cell. */
   const Vector &centre() const { return centre_; }
 
@@ -48,7 +51,7 @@ class Candidates {
 
   std::shared_ptr<const std::string> data_;  // what the views point into
   Shared shared_;
-  size_t n_ = 0;
+  size_t n_ = 0, cell_number_ = 0;
   TensorView steps_, ids_, kib_;
   Vector row_scale_, step_, middle_;
   Vector centre_;
@@ -62,7 +65,13 @@ class CellIndex {
 
   const Shared &shared() const { return shared_; }
   const Vector &crowd() const { return crowd_; }
+
+  /** How many pLLMs the catalogue has in all. */
+  int64_t n_pllms() const { return n_pllms_; }
   size_t n_cells() const { return centres_.n_rows(); }
+
+  /** The middle of a cell, as coefficients. */
+  Vector centre(size_t number) const;
 
   /** The cell of coefficients that are differences to the base. */
   size_t nearest(const Vector &value) const;
@@ -74,7 +83,11 @@ class CellIndex {
   Shared shared_;
   Matrix centres_, metric_;
   Vector crowd_;
+  int64_t n_pllms_ = 0;
 };
+
+/** What xpert_describe_cells gives. */
+Json describe_cells(const std::string &index, const char *request);
 
 /** Reads what all pLLMs share, from the compact form or from an index. */
 Shared read_shared(const Json &header, const Tensors &tensors, const std::string &name);

@@ -20,12 +20,13 @@ SelectOptions options_of(const Json &given) {
   if (!top.is_number_unsigned()) refuse("top", "a whole number from 0");
   if (!most.is_number_unsigned()) refuse("max_sources", "a whole number from 1 to 4");
   const Json merge = given.value("merge", Json(false));
-  if (!merge.is_boolean()) refuse("merge", "true or false");
+  if (!merge.is_boolean() && merge != "if_few") refuse("merge", "true, false or \"if_few\"");
   options.min_confidence = confidence.get<double>();
   options.seed = seed.get<uint64_t>();
   options.top = top.get<size_t>();
   options.max_sources = most.get<size_t>();
-  options.merge = merge.get<bool>();
+  options.if_few = merge.is_string();
+  options.merge = options.if_few || merge.get<bool>();
   return options;
 }
 

@@ -128,12 +128,14 @@ Best best_set(const Columns &sources, const Vector &target, size_t max_sources, 
 
 }  // namespace
 
+bool has_few_sets(size_t n_pllms, size_t max_sources) { return number_of_sets(n_pllms, max_sources) <= kMostSets; }
+
 MergeProposal propose_merge(const Vector &value, const Candidates &candidates, double n_texts, bool paired, size_t max_sources,
                             const std::function<void()> &pause) {
   if (max_sources < 1 || max_sources > kMostSources) {
     bad_input("A merge takes 1 to " + std::to_string(kMostSources) + " sources, found " + std::to_string(max_sources) + ".");
   }
-  if (number_of_sets(candidates.size(), max_sources) > kMostSets) {
+  if (!has_few_sets(candidates.size(), max_sources)) {
     bad_input("A merge of up to " + std::to_string(max_sources) + " of " + std::to_string(candidates.size()) +
               " pLLMs has too many sets to try. Choose from a cell of the catalogue, or allow fewer sources.");
   }

@@ -23,6 +23,9 @@ struct MergeProposal {
   bool wins = false;  // whether the mix is nearer by more than noise
 };
 
+/** Whether all sets of up to max_sources pLLMs can be tried in a reasonable time. */
+bool has_few_sets(size_t n_pllms, size_t max_sources);
+
 /**
  * Tries every set of up to max_sources pLLMs; refuses catalogues with too many of them to try.
  *

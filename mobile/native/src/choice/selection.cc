@@ -230,7 +230,9 @@ Json describe_selection(const Evidence &evidence, const Candidates &candidates, 
                     {"n_pllms", candidates.size()},
                     {"matches", matches},
                     {"words", described_words(single, candidates.shared(), options.seed)}};
-  if (options.merge) {
+  if (options.merge && options.if_few && !has_few_sets(candidates.size(), options.max_sources)) {
+    selection["merge"] = nullptr;
+  } else if (options.merge) {
     const auto n_texts = static_cast<double>(single.n_rows());
     const MergeProposal proposal =
         propose_merge(mean_of_rows(single), candidates, n_texts, evidence.base.has_value(), options.max_sources, pause);

@@ -24,6 +24,7 @@ struct SelectOptions {
   uint64_t seed = 0;
   size_t top = 100;        // most matches that are listed, 0 for all
   bool merge = false;      // whether a merge is proposed too
+  bool if_few = false;     // whether none is, and nothing refused, where there are too many pLLMs for one
   size_t max_sources = 2;  // of it
 };
 

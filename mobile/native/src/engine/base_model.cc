@@ -48,6 +48,7 @@ TrainingOptions training_options(const Request &request) {
   options.held_out = request.get("held_out", options.held_out);
   if (request.has("target_loss")) options.target_loss = request.get("target_loss", 0.0);
   options.seed = request.get("seed", options.seed);
+  options.groups = request.get("groups", options.groups);
   check_options(options);
   return options;
 }
@@ -172,7 +173,7 @@ Program &BaseModel::load(const Stated &stated) {
 Json BaseModel::personalize(const std::vector<EncodedText> &texts, const char *text,
                             const std::function<bool(int64_t, int64_t, double, double)> &on_step, const std::function<bool()> &is_cancelled) {
   const Request request(text, {"out", "start", "method", "max_steps", "batch_size", "accumulate", "learning_rate", "rank", "alpha", "n_virtual",
-                               "held_out", "eval_every", "patience", "target_loss", "seed", "checkpoint_every"});
+                               "held_out", "eval_every", "patience", "target_loss", "seed", "checkpoint_every", "groups"});
   if (!request.has("out")) bad_input("The request names no folder for the adapter. Give out.");
   const TrainingOptions options = training_options(request);
   StateOptions wanted = state_options(request);

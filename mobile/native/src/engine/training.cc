@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <map>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -51,6 +52,7 @@ std::string identity_of(const AdapterState &start, const std::vector<Sample> &sa
                        o.patience,
                        o.target_loss ? Json(*o.target_loss) : Json(),
                        o.seed,
+                       o.groups,
                        model.batch(),
                        model.length(),
                        static_cast<int>(start.method),
@@ -61,6 +63,21 @@ std::string identity_of(const AdapterState &start, const std::vector<Sample> &sa
                        sha256_hex(ids),
                        digest_of(start.values)};
   return sha256_hex(stated.dump());
+}
+
+/** The texts of each group, in the order in which groups begin. */
+std::vector<std::vector<size_t>> members_of(const std::vector<uint64_t> &groups, size_t n) {
+  if (!groups.empty() && groups.size() != n) {
+    bad_input("There are " + std::to_string(groups.size()) + " groups for " + std::to_string(n) + " texts. Give one each, or none.");
+  }
+  std::vector<std::vector<size_t>> members;
+  std::map<uint64_t, size_t> places;
+  for (size_t i = 0; i < n; ++i) {
+    const auto [place, is_new] = places.emplace(groups.empty() ? i : groups[i], members.size());
+    if (is_new) members.emplace_back();
+    members[place->second].push_back(i);
+  }
+  return members;
 }
 
 size_t n_answer_tokens(const Sample *samples, size_t n) {
@@ -99,7 +116,7 @@ Trainer::Trainer(LayerwiseModel &model, AdapterState start, const std::vector<Sa
       moments_(state_.values) {
   check_options(options_);
   refuse_foreign(out_.folder);
-  std::tie(train_set_, held_out_set_) = split(samples, options_.held_out, options_.seed);
+  std::tie(train_set_, held_out_set_) = split(samples, options_.groups, options_.held_out, options_.seed);
   identity_ = identity_of(state_, samples, options_, out_, model_);
   for (const auto &array : state_.values) gradients_.emplace_back(array.size());
   progress_.n_train = train_set_.size();
@@ -225,13 +242,17 @@ void Trainer::resume() {
   best_loss_ = numbers.at("best_loss").is_null() ? std::numeric_limits<double>::infinity() : numbers.at("best_loss").get<double>();
 }
 
-std::pair<std::vector<Sample>, std::vector<Sample>> split(const std::vector<Sample> &samples, double share, uint64_t seed) {
+std::pair<std::vector<Sample>, std::vector<Sample>> split(const std::vector<Sample> &samples, const std::vector<uint64_t> &groups,
+                                                          double share, uint64_t seed) {
   if (samples.empty()) bad_input("There are no texts to fine-tune on. Give at least one, better 20 or more.");
-  Random random(seed, kSplitStream);
   const size_t n = samples.size(), n_held = n < kFewest ? 0 : static_cast<size_t>(std::lround(share * static_cast<double>(n)));
+  const std::vector<std::vector<size_t>> members = members_of(groups, n);
   std::pair<std::vector<Sample>, std::vector<Sample>> parts;
-  const std::vector<size_t> order = random.permutation(n);
-  for (size_t i = 0; i < n; ++i) (i < n_held ? parts.second : parts.first).push_back(samples[order[i]]);
+  for (size_t group : Random(seed, kSplitStream).permutation(members.size())) {
+    const size_t held = parts.second.size();
+    const bool is_held = held < n_held && held + members[group].size() <= std::max(n_held, n / 2);
+    for (size_t i : members[group]) (is_held ? parts.second : parts.first).push_back(samples[i]);
+  }
   if (parts.first.empty()) bad_input("All " + std::to_string(n) + " texts would be held out. Lower held_out.");
   return parts;
 }

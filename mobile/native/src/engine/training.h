@@ -19,6 +19,7 @@ struct TrainingOptions {
   double learning_rate = 5e-4, held_out = 0.2;
   std::optional<double> target_loss;
   uint64_t seed = 0;
+  std::vector<uint64_t> groups;  // of each text; texts of one group are held out together. None: each is its own
 };
 
 /** Refuses options out of range, all at once. */
@@ -75,8 +76,14 @@ class Trainer {
   double best_loss_ = std::numeric_limits<double>::infinity();
 };
 
-/** Splits texts into those to learn from and those held out; with fewer than five texts none is held out. */
-std::pair<std::vector<Sample>, std::vector<Sample>> split(const std::vector<Sample> &samples, double share, uint64_t seed);
+/**
+ * Splits texts into those to learn from and those held out; with fewer than five texts none is held out.
+ *
+ * No group is on both sides. So the share is a wish where groups are large: the last one may go beyond it, but half of the texts at
+ * most are held out for that, and a group that is more than that is learnt from.
+ */
+std::pair<std::vector<Sample>, std::vector<Sample>> split(const std::vector<Sample> &samples, const std::vector<uint64_t> &groups,
+                                                          double share, uint64_t seed);
 
 /** Picks a step's texts: every epoch has its own order, known from the seed alone. */
 std::vector<Sample> batch_of(const std::vector<Sample> &samples, int64_t step, int64_t size, uint64_t seed);

@@ -88,9 +88,19 @@ const float *TensorView::floats(const std::string &name) const {
   return reinterpret_cast<const float *>(data);
 }
 
+namespace {
+
+/** Headers of 640, 896, 1152 or 1408 bytes begin as pickles do; but a pickle goes on with an operation, of which "(" is the lowest. */
+bool is_pickle(const std::byte *data, size_t size) {
+  if (size < 3 || std::to_integer<int>(data[0]) != 0x80 || std::to_integer<int>(data[2]) < '(') return false;
+  return std::to_integer<int>(data[1]) >= 2 && std::to_integer<int>(data[1]) <= 5;
+}
+
+}  // namespace
+
 Tensors parse_safetensors(const std::byte *data, size_t size, const std::string &name) {
   Refusal refuse(name);
-  if (size >= 2 && std::to_integer<int>(data[0]) == 0x80 && std::to_integer<int>(data[1]) >= 2 && std::to_integer<int>(data[1]) <= 5) {
+  if (is_pickle(data, size)) {
     bad_file("'" + name + "' is a pickled checkpoint, which could run code when read. Convert it to safetensors where it was made.");
   }
   if (size < 8) refuse("it has " + std::to_string(size) + " bytes");

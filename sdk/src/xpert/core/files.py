@@ -276,7 +276,10 @@ def refuse_pickle(path: Path, head: bytes) -> None:
     UnsafeFileError
         ``head`` starts as a pickle or as a zip of pickles does.
     """
-    if head[:2] in {b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"} or head[:4] == b"PK\x03\x04":
+    # A safetensors file whose header has 640, 896, 1152 or 1408 bytes begins so as well. But a pickle goes on with an operation,
+    # of which "(" is the lowest; a safetensors file has a zero there, unless its header has megabytes.
+    is_pickle = head[:2] in {b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"} and head[2:3] >= b"("
+    if is_pickle or head[:4] == b"PK\x03\x04":
         raise UnsafeFileError(
             f"'{path}' is a pickled checkpoint, which could run code when read. Convert it to safetensors where it "
             "was made (model.save_pretrained(..., safe_serialization=True)) and give that file."

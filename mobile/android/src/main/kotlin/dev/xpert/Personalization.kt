@@ -1,5 +1,6 @@
 package dev.xpert
 
+import org.json.JSONArray
 import org.json.JSONObject
 import java.io.File
 
@@ -33,9 +34,21 @@ data class Gates @JvmOverloads constructor(
 /**
  * How to personalize. A [name] is one run: asked again with the same texts and options, it goes on where it was cut off.
  *
+ * @property name of the run, 1 to 63 of a-z, 0-9, '.', '_' and '-'
  * @property start adapter folder to start from (what [XPert.download] or [XPert.merge] gave), or null for the base
- * @property targetLoss ends the run as soon as the held-out loss is this low
+ * @property schedule when it runs
+ * @property method how the model is changed
+ * @property maxSteps it ends after so many steps at the latest
+ * @property batchSize texts at a time
+ * @property accumulate so many times [batchSize] texts make a step
+ * @property learningRate of AdamW, after a warm-up over the first tenth of the steps
+ * @property evalEvery steps between two looks at the held-out texts
+ * @property patience so many looks without a better loss end the run
+ * @property targetLoss ends the run as soon as the held-out loss is this low, in nats a token
  * @property seed of data order, held-out split and new adapters
+ * @property checkpointEvery steps between two checkpoints: a run that was cut off repeats at most these
+ * @property gates what must hold of the phone
+ * @property preparation how the texts become training pairs
  */
 data class PersonalizeOptions @JvmOverloads constructor(
     val name: String = "personal",
@@ -88,19 +101,42 @@ enum class Pause {
 
 /** Where a personalization is. */
 sealed class Progress {
-    /** The texts are prepared and the run is with Android, which starts it when its time has come. */
+    /**
+     * The texts are prepared and the run is with Android, which starts it when its time has come.
+     *
+     * @property report what was made of the texts
+     */
     data class Scheduled(val report: PreparationReport) : Progress()
 
-    /** A step was done; [heldOut] is the last measured held-out loss, null before the first. */
+    /**
+     * A step was done.
+     *
+     * @property step its number, from 1
+     * @property steps how many there are at most
+     * @property loss of the step's texts, in nats a token
+     * @property heldOut the last measured loss of the held-out texts, null before the first
+     */
     data class Step(val step: Int, val steps: Int, val loss: Double, val heldOut: Double?) : Progress()
 
-    /** The run waits, with a checkpoint behind it. */
+    /**
+     * The run waits, with a checkpoint behind it.
+     *
+     * @property reason what it waits for
+     */
     data class Paused(val reason: Pause) : Progress()
 
-    /** The run has ended well. */
+    /**
+     * The run has ended well.
+     *
+     * @property result what came of it
+     */
     data class Done(val result: PersonalizeResult) : Progress()
 
-    /** The run has failed. */
+    /**
+     * The run has failed.
+     *
+     * @property error what it failed with
+     */
     data class Failed(val error: XPertException) : Progress()
 
     /** [XPert.cancelPersonalization] ended the run. */
@@ -115,7 +151,14 @@ sealed class Progress {
  *
  * @property adapter folder of the adapter, in PEFT's format
  * @property digest of its content
+ * @property steps so many were done
+ * @property seconds that they took, without the pauses
+ * @property nTrain texts that were learnt from
+ * @property nHeldOut texts that were held out
+ * @property nCut texts whose end was left out, as they were longer than the bundle's programs
  * @property resumedFrom step that the last part of the run went on from, 0 where it was never cut off
+ * @property losses of each step, in nats a token
+ * @property heldOut step and loss of each look at the held-out texts
  */
 data class PersonalizeResult(
     val adapter: File,
@@ -132,8 +175,6 @@ data class PersonalizeResult(
     internal companion object {
         fun parse(json: String): PersonalizeResult = parsed("result") {
             val all = JSONObject(json)
-            val losses = all.getJSONArray("losses")
-            val heldOut = all.getJSONArray("held_out")
             PersonalizeResult(
                 adapter = File(all.getString("adapter")),
                 digest = all.getString("digest"),
@@ -143,14 +184,27 @@ data class PersonalizeResult(
                 nHeldOut = all.getInt("n_held_out"),
                 nCut = all.optInt("n_cut"),
                 resumedFrom = all.optInt("resumed_from"),
-                losses = List(losses.length(), losses::getDouble),
-                heldOut = List(heldOut.length()) { i -> heldOut.getJSONArray(i).let { it.getInt(0) to it.getDouble(1) } },
+                losses = all.getJSONArray("losses").doubles(),
+                heldOut = looks(all.getJSONArray("held_out")),
             )
         }
+
+        /** [[step, loss]], as they are written. */
+        private fun looks(all: JSONArray) = List(all.length()) { i -> all.getJSONArray(i).let { it.getInt(0) to it.getDouble(1) } }
     }
 }
 
-/** How to answer a prompt; a temperature of 0 takes the likeliest token each time. */
+/**
+ * How to answer a prompt.
+ *
+ * @property adapter folder of the pLLM's adapter, or null for the base
+ * @property maxNewTokens the answer ends after so many at the latest
+ * @property temperature 0 takes the likeliest token each time; 1 draws as the model says
+ * @property topK draws from so many tokens at most, 0 from all
+ * @property topP draws from the likeliest tokens that have this probability together
+ * @property seed of the draws
+ * @property stop the answer ends before the first of these
+ */
 data class GenerateOptions @JvmOverloads constructor(
     val adapter: File? = null,
     val maxNewTokens: Int = 100,
@@ -162,5 +216,5 @@ data class GenerateOptions @JvmOverloads constructor(
 ) {
     internal fun request(): String = JSONObject()
         .put("adapter", adapter?.path ?: JSONObject.NULL).put("max_new_tokens", maxNewTokens).put("temperature", temperature)
-        .put("top_k", topK).put("top_p", topP).put("seed", seed).put("stop", org.json.JSONArray(stop)).toString()
+        .put("top_k", topK).put("top_p", topP).put("seed", seed).put("stop", JSONArray(stop)).toString()
 }

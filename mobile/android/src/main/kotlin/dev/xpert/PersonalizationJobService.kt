@@ -13,6 +13,7 @@ import java.io.File
 class PersonalizationJobService : JobService() {
     private val runs = HashMap<Int, Runs.Run>()
 
+    /** Starts the run whose folder the job names; false where it runs already or has ended. */
     override fun onStartJob(params: JobParameters): Boolean {
         val path = params.extras.getString(RUN) ?: return false
         val run = Runs.start(this, RunFolder(File(path))) { last -> jobFinished(params, goesOn(last)) } ?: return false
@@ -27,6 +28,7 @@ class PersonalizationJobService : JobService() {
         return true
     }
 
+    /** Pauses what runs. */
     override fun onDestroy() {
         runs.values.forEach { it.pause(Pause.SYSTEM) }
         super.onDestroy()

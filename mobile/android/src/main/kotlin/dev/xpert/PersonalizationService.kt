@@ -15,8 +15,10 @@ import java.io.File
 class PersonalizationService : Service() {
     @Volatile private var run: Runs.Run? = null
 
+    /** Nobody can bind to it. */
     override fun onBind(intent: Intent?): IBinder? = null
 
+    /** Shows the notification and starts the run whose folder the intent names. */
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
         showNotification()
         val path = intent?.getStringExtra(RUN)
@@ -43,6 +45,7 @@ class PersonalizationService : Service() {
         stopSelf()
     }
 
+    /** Pauses what runs. */
     override fun onDestroy() {
         run?.pause(Pause.SYSTEM)
         super.onDestroy()

@@ -9,7 +9,7 @@ import java.util.Locale
  *
  * @property maxTokens longest piece, in tokens of the base model
  * @property maxPieces so many pieces one text gives at most: a long document must not outweigh all messages
- * @property heldOut share of the pairs that is kept from training, to stop early
+ * @property heldOut share of the pairs that is kept from training, to stop early; all pieces of a text, or none
  */
 class Preparation @JvmOverloads constructor(val maxTokens: Int = 48, val maxPieces: Int = 8, val heldOut: Double = 0.2) {
     init {
@@ -22,7 +22,7 @@ class Preparation @JvmOverloads constructor(val maxTokens: Int = 48, val maxPiec
     internal fun prepare(sources: List<TextSource>, tokens: (String) -> Int): PreparedTexts {
         val given = LinkedHashMap<String, Int>()
         val seen = HashSet<String>()
-        val pairs = ArrayList<PersonalText>()
+        val all = ArrayList<Piece>()
         var empty = 0
         var duplicates = 0
         var shortened = 0
@@ -37,12 +37,14 @@ class Preparation @JvmOverloads constructor(val maxTokens: Int = 48, val maxPiec
                     val pieces = cut(text.text.trim(), tokens)
                     if (pieces.size > maxPieces) shortened++
                     // What a text answers is answered by its beginning; the rest stands for itself.
-                    pieces.take(maxPieces).forEachIndexed { i, piece -> pairs += PersonalText(piece, text.prompt.takeIf { i == 0 }) }
+                    pieces.take(maxPieces).forEachIndexed { i, piece ->
+                        all += Piece(PersonalText(piece, text.prompt.takeIf { i == 0 }), text = seen.size)
+                    }
                 }
             }
         }
-        val report = PreparationReport(given, empty, duplicates, shortened, pairs.size, heldOut, pairs.sumOf { it.text.length })
-        return PreparedTexts(pairs, report)
+        val report = PreparationReport(given, empty, duplicates, shortened, all.size, heldOut, all.sumOf { it.pair.text.length })
+        return PreparedTexts(all, report)
     }
 
     private fun cut(text: String, tokens: (String) -> Int): List<String> {

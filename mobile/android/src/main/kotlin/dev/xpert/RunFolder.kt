@@ -57,9 +57,9 @@ internal class RunFolder(val path: File) {
 
     fun spec(): RunSpec = RunSpec.parse(readWhole(record).toString(Charsets.UTF_8))
 
-    fun seal(texts: List<PersonalText>, keys: TextKeys) = SealedTexts(sealed, name, keys).write(texts)
+    fun seal(texts: List<Piece>, keys: TextKeys) = SealedTexts(sealed, name, keys).write(texts)
 
-    fun sealedTexts(keys: TextKeys): List<PersonalText>? = if (sealed.exists()) SealedTexts(sealed, name, keys).read() else null
+    fun sealedTexts(keys: TextKeys): List<Piece>? = if (sealed.exists()) SealedTexts(sealed, name, keys).read() else null
 
     /** Forgets the texts and the record; the adapter stays. */
     fun end() {

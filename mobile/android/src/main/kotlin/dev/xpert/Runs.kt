@@ -5,6 +5,7 @@ import android.os.Process
 import dev.xpert.engine.Engine
 import dev.xpert.engine.EngineFailure
 import kotlinx.coroutines.flow.MutableStateFlow
+import org.json.JSONArray
 import org.json.JSONObject
 import java.util.concurrent.ConcurrentHashMap
 import kotlin.concurrent.thread
@@ -12,7 +13,7 @@ import kotlin.concurrent.thread
 /** The personalizations of this process: at most one thread each, whoever starts it. */
 internal object Runs {
     private val states = ConcurrentHashMap<String, MutableStateFlow<Progress?>>()
-    private val texts = ConcurrentHashMap<String, List<PersonalText>>()
+    private val texts = ConcurrentHashMap<String, List<Piece>>()
     private val running = ConcurrentHashMap<String, Run>()
 
     /** Where the keys of sealed texts come from; a host without Android's key store has its own. */
@@ -24,10 +25,10 @@ internal object Runs {
     fun isRunning(folder: RunFolder): Boolean = running.containsKey(folder.path.path)
 
     /** Keeps what a run needs until it ends. */
-    fun submit(folder: RunFolder, spec: RunSpec, pairs: List<PersonalText>, first: Progress) {
+    fun submit(folder: RunFolder, spec: RunSpec, pieces: List<Piece>, first: Progress) {
         if (isRunning(folder)) throw XPertException.BadInput("'${folder.name}' runs already. Await its end, or cancel it first.")
-        texts[folder.path.path] = pairs
-        if (spec.storage == TextStorage.SEALED) folder.seal(pairs, keys)
+        texts[folder.path.path] = pieces
+        if (spec.storage == TextStorage.SEALED) folder.seal(pieces, keys)
         folder.write(spec)
         state(folder).value = first
     }
@@ -98,13 +99,8 @@ internal object Runs {
                 Process.setThreadPriority(Process.THREAD_PRIORITY_BACKGROUND)
                 attempt()
             } catch (failure: EngineFailure) {
-                if (failure.status ==
-                    Engine.CANCELLED
-                ) {
-                    Progress.Paused(halt ?: Pause.SYSTEM)
-                } else {
-                    Progress.Failed(XPertException.of(failure))
-                }
+                val isPause = failure.status == Engine.CANCELLED
+                if (isPause) Progress.Paused(halt ?: Pause.SYSTEM) else Progress.Failed(XPertException.of(failure))
             } catch (error: XPertException) {
                 Progress.Failed(error)
             } catch (error: RuntimeException) {
@@ -119,17 +115,15 @@ internal object Runs {
             val spec = folder.spec()
             val phone = Phone(context)
             phone.check(spec.gates, folder.path)?.let { return Progress.Paused(it) }
-            val pairs = texts[folder.path.path] ?: folder.sealedTexts(keys) ?: return Progress.Paused(Pause.TEXTS_NEEDED)
+            val pieces = texts[folder.path.path] ?: folder.sealedTexts(keys) ?: return Progress.Paused(Pause.TEXTS_NEEDED)
             val opened = Engine.open(spec.bundle.path, options(spec))
             try {
                 synchronized(lock) { engine = opened }
                 halt?.let { return Progress.Paused(it) }
-                val json = opened.personalize(
-                    pairs.map {
-                        it.prompt
-                    },
-                    pairs.map { it.text }, spec.request.toString()
-                ) { step, steps, loss, heldOut ->
+                // Not in the record, which is not sealed: how long the texts are is nobody's business.
+                val request = JSONObject(spec.request.toString()).put("groups", JSONArray(pieces.map { it.text })).toString()
+                val (prompts, texts) = pieces.map { it.pair.prompt } to pieces.map { it.pair.text }
+                val json = opened.personalize(prompts, texts, request) { step, steps, loss, heldOut ->
                     state(folder).value = Progress.Step(step, steps, loss, heldOut.takeUnless(Double::isNaN))
                     halt = halt ?: phone.check(spec.gates, folder.path)
                     halt == null

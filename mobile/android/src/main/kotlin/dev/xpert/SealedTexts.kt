@@ -15,8 +15,10 @@ import javax.crypto.spec.GCMParameterSpec
  * Bound to the name of its run, so that the texts of one run are not taken for another's.
  */
 internal class SealedTexts(private val file: File, private val run: String, private val keys: TextKeys) {
-    fun write(texts: List<PersonalText>) {
-        val plain = JSONArray(texts.map { JSONObject().put("text", it.text).put("prompt", it.prompt ?: JSONObject.NULL) }).toString()
+    fun write(pieces: List<Piece>) {
+        val plain = JSONArray(
+            pieces.map { JSONObject().put("text", it.pair.text).put("prompt", it.pair.prompt ?: JSONObject.NULL).put("of", it.text) },
+        ).toString()
         // The cipher draws the nonce: Android's key store allows no other one.
         val cipher = Cipher.getInstance(CIPHER).apply { init(Cipher.ENCRYPT_MODE, keys.key()) }
         cipher.updateAAD(bound())
@@ -25,7 +27,7 @@ internal class SealedTexts(private val file: File, private val run: String, priv
         writeWhole(file, MAGIC + cipher.iv + sealed)
     }
 
-    fun read(): List<PersonalText> {
+    fun read(): List<Piece> {
         val all = readWhole(file)
         if (all.size < MAGIC.size + NONCE + TAG || !all.copyOf(MAGIC.size).contentEquals(MAGIC)) throw damaged("is no file of sealed texts")
         val plain = try {
@@ -39,7 +41,7 @@ internal class SealedTexts(private val file: File, private val run: String, priv
             throw XPertException.Storage("The sealed texts cannot be opened: ${error.message}. Hand the texts over again.", error)
         }
         return try {
-            JSONArray(plain.toString(Charsets.UTF_8)).map { PersonalText(it.getString("text"), it.text("prompt")) }
+            JSONArray(plain.toString(Charsets.UTF_8)).map { Piece(PersonalText(it.getString("text"), it.text("prompt")), it.getInt("of")) }
         } catch (_: JSONException) {
             throw damaged("holds no list of texts")
         }

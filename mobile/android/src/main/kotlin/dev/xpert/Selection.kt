@@ -1,19 +1,46 @@
 package dev.xpert
 
-import org.json.JSONArray
-import org.json.JSONException
 import org.json.JSONObject
 
-/** A word of the user's style, with its coefficient and interval; [heldUp]: it is the same sign on texts it was not computed from. */
+/**
+ * A word of the user's style.
+ *
+ * @property word the axis' label
+ * @property coefficient its weight: 1 is as much as the word's exemplars have
+ * @property lower end of the coefficient's interval of 95 %
+ * @property upper end of it
+ * @property heldUp it has the same sign on texts that it was not computed from
+ */
 data class StyleWord(val word: String, val coefficient: Double, val lower: Double, val upper: Double, val heldUp: Boolean)
 
-/** One ranked pLLM. */
+/**
+ * One ranked pLLM.
+ *
+ * @property name what [XPert.download] takes: the first digits of its adapter's digest
+ * @property probability that it is the nearest
+ * @property similarity estimated share of the texts in its style
+ * @property adapterBytes what fetching it costs
+ */
 data class Match(val name: String, val probability: Double, val similarity: Double, val adapterBytes: Long)
 
-/** One source of a merge, with its weight. */
+/**
+ * One source of a merge.
+ *
+ * @property name what [XPert.download] takes
+ * @property adapterDigest of its adapter, the first digits
+ * @property weight of its difference to the base
+ */
 data class MergeSource(val name: String, val adapterDigest: String, val weight: Double)
 
-/** A merge of several pLLMs that may lie nearer than the best one alone; it [wins] where it does. */
+/**
+ * A merge of several pLLMs that may lie nearer than the best one alone.
+ *
+ * @property sources what is merged
+ * @property distance of the merge from the user, in standard deviations of the noise
+ * @property single the best pLLM alone
+ * @property singleDistance its distance
+ * @property wins the merge is nearer by more than noise
+ */
 data class MergeProposal(
     val sources: List<MergeSource>,
     val distance: Double,
@@ -52,6 +79,7 @@ class Selection internal constructor(
     val merge: MergeProposal?,
     val json: String,
 ) {
+    /** No pLLM pays: the base model is the better start. */
     val abstained: Boolean get() = choice == null
 
     internal companion object {
@@ -69,14 +97,19 @@ class Selection internal constructor(
                 matches = all.getJSONArray("matches").map {
                     Match(it.getString("name"), it.number("probability"), it.number("similarity"), it.optLong("adapter_bytes"))
                 },
-                words = all.getJSONArray("words").map {
-                    val interval = it.number("lower") to it.number("upper")
-                    StyleWord(it.getString("word"), it.number("coefficient"), interval.first, interval.second, it.optBoolean("held_up"))
-                },
+                words = all.getJSONArray("words").map(::word),
                 merge = all.optJSONObject("merge")?.let(::proposal),
                 json = json,
             )
         }
+
+        private fun word(all: JSONObject) = StyleWord(
+            word = all.getString("word"),
+            coefficient = all.number("coefficient"),
+            lower = all.number("lower"),
+            upper = all.number("upper"),
+            heldUp = all.optBoolean("held_up"),
+        )
 
         private fun proposal(all: JSONObject) = MergeProposal(
             sources = all.getJSONArray("sources").map {
@@ -89,16 +122,3 @@ class Selection internal constructor(
         )
     }
 }
-
-internal inline fun <T> parsed(what: String, parse: () -> T): T = try {
-    parse()
-} catch (error: JSONException) {
-    throw XPertException.Internal("The $what cannot be read: ${error.message}. Use native library and AAR of one version.", error)
-}
-
-internal fun <T> JSONArray.map(of: (JSONObject) -> T): List<T> = List(length()) { of(getJSONObject(it)) }
-
-/** A string, or null where it is missing or null, which org.json would give as "null". */
-internal fun JSONObject.text(name: String): String? = if (isNull(name)) null else getString(name)
-
-internal fun JSONObject.number(name: String): Double = if (isNull(name)) Double.NaN else getDouble(name)

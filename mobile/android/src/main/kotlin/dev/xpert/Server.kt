@@ -14,6 +14,7 @@ import java.net.HttpURLConnection.HTTP_PARTIAL
 
 /** Told of the bytes that have come of all there are; on a background thread. */
 fun interface BytesListener {
+    /** [done] of [total] bytes have come. */
     fun onBytes(done: Long, total: Long)
 }
 
@@ -26,6 +27,10 @@ internal class Server(
     private val http: Http = Http(config),
 ) {
     private val one = Mutex()
+    private val cells = Cells(config, folder, http)
+
+    /** What selection needs for the texts whose cell in an index [nearest] finds: a cell of a large catalogue, else all of it. */
+    suspend fun candidates(nearest: suspend (File) -> Int): Candidates = cells.candidates(nearest) ?: Candidates(catalogue())
 
     /** The catalogue as it is now; the one that is here already, where the server is out of reach. */
     suspend fun catalogue(): File = one.withLock {
@@ -97,17 +102,8 @@ internal class Server(
     private suspend fun fetch(file: File, digest: String, progress: (Long) -> Unit) {
         val part = File(file.parentFile, ".${file.name}.part")
         repeat(2) {
-            http.get("/v1/artifacts/$digest", {
-                if (part.length() >
-                    0
-                ) {
-                    mapOf("Range" to "bytes=${part.length()}-")
-                } else {
-                    emptyMap()
-                }
-            }) { answer, came ->
-                append(part, answer, came, progress)
-            }
+            val goOn = { if (part.length() > 0) mapOf("Range" to "bytes=${part.length()}-") else emptyMap() }
+            http.get("/v1/artifacts/$digest", goOn) { answer, came -> append(part, answer, came, progress) }
             val found = withContext(Dispatchers.IO) { sha256(part) }
             if (found == digest) {
                 if (!part.renameTo(file)) throw XPertException.writing(file, IOException("it cannot be renamed into place"))

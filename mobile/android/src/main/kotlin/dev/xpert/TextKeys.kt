@@ -9,6 +9,7 @@ import javax.crypto.SecretKey
 
 /** Gives the AES key that texts are sealed with. */
 fun interface TextKeys {
+    /** The key, the same one each time. */
     fun key(): SecretKey
 }
 

@@ -18,7 +18,15 @@ import org.json.JSONArray
 import org.json.JSONObject
 import java.io.File
 
-/** What a bundle holds. */
+/**
+ * What a bundle holds.
+ *
+ * @property name of the bundle
+ * @property baseDigest of its base model, "" where it has none
+ * @property spaceDigest of its style space, or null
+ * @property words of the style space
+ * @property json the native core's whole answer
+ */
 data class Description(val name: String, val baseDigest: String, val spaceDigest: String?, val words: List<String>, val json: String)
 
 /**
@@ -26,6 +34,8 @@ data class Description(val name: String, val baseDigest: String, val spaceDigest
  * the phone.
  *
  * Thread-safe. Suspending calls run one after another and end with their coroutine. Errors are [XPertException].
+ *
+ * @property description what the opened bundle holds
  */
 class XPert private constructor(
     private val context: Context,
@@ -39,7 +49,9 @@ class XPert private constructor(
     /**
      * Chooses the pLLM for the user's texts, or abstains.
      *
-     * [catalogue] is a catalogue's file; the server's is fetched, or the fetched one used where it is unreachable, where it is null.
+     * [catalogue] is a catalogue's file. Where it is null the server's is fetched, or the fetched one used where it is unreachable: whole
+     * where it is small, of a large one the user's cell among decoys ([ServerConfig.cells]). A merge is proposed where the pLLMs are few
+     * enough to try all pairs.
      * [baseAnswers] are the base's answers to the texts' prompts, as many as texts.
      */
     @JvmOverloads
@@ -55,12 +67,19 @@ class XPert private constructor(
         }
         val distinct = if (baseAnswers == null) Preparation.distinct(texts) else texts
         if (distinct.isEmpty()) throw XPertException.BadInput("No text says anything: ${texts.size} were given. Give texts with words.")
-        val file = catalogue ?: catalogue()
-        val options = JSONObject().put("min_confidence", minConfidence).put("seed", seed).put("merge", true).toString()
-        return Selection.parse(calls.call { engine, _ -> engine.select(file.path, distinct.map { it.text }, baseAnswers, options) })
+        val said = distinct.map { it.text }
+        val found = catalogue?.let(::Candidates) ?: needServer().candidates { index -> nearestCell(index, said) }
+        val options = JSONObject().put("min_confidence", minConfidence).put("seed", seed).put("merge", "if_few")
+            .put("index", found.index?.path ?: JSONObject.NULL).toString()
+        return Selection.parse(calls.call { engine, _ -> engine.select(found.file.path, said, baseAnswers, options) })
     }
 
-    /** Fetches the server's catalogue, or looks whether it is still the newest: 304 costs nothing. */
+    private suspend fun nearestCell(index: File, texts: List<String>): Int {
+        val json = calls.call { engine, _ -> engine.nearestCells(index.path, texts) }
+        return parsed("nearest cells") { JSONObject(json).getJSONArray("cells").getJSONObject(0).getInt("number") }
+    }
+
+    /** Fetches the server's catalogue whole, or looks whether it is still the newest: 304 costs nothing. */
     suspend fun catalogue(): File = needServer().catalogue()
 
     /** Fetches a pLLM's adapter, goes on with a download that was cut, checks digests and, with a public key, signatures. */
@@ -91,13 +110,13 @@ class XPert private constructor(
     @JvmOverloads
     fun personalize(sources: List<TextSource>, options: PersonalizeOptions = PersonalizeOptions()): Flow<Progress> = flow {
         val prepared = prepare(sources, options.preparation)
-        if (prepared.pairs.isEmpty()) {
+        if (prepared.pieces.isEmpty()) {
             throw XPertException.BadInput("No text is left to train on: ${prepared.report}. Give texts with words.")
         }
         val run = run(options.name)
         makeFolder(run.path)
         val spec = RunSpec(config.bundle, config.publicKey, config.threads, config.textStorage, options.gates, options.request(run.adapter))
-        Runs.submit(run, spec, prepared.pairs, Progress.Scheduled(prepared.report))
+        Runs.submit(run, spec, prepared.pieces, Progress.Scheduled(prepared.report))
         when (options.schedule) {
             Schedule.WHEN_CHARGING -> PersonalizationJobService.schedule(context, run, options.gates)
             Schedule.NOW -> PersonalizationService.start(context, run, options.gates)
@@ -139,6 +158,7 @@ class XPert private constructor(
     private fun needServer() = server
         ?: throw XPertException.BadInput("No server is configured, and no file was given. Give XPertConfig a server, or pass the file.")
 
+    /** Where an [XPert] comes from. */
     companion object {
         /** Opens a bundle after checking it, which reads all of it the first time; goes on with runs that were cut off. */
         @JvmStatic
@@ -157,12 +177,11 @@ class XPert private constructor(
 
         private fun describe(json: String): Description = parsed("description") {
             val all = JSONObject(json)
-            val words = all.optJSONArray("words")
             Description(
                 name = all.getString("name"),
                 baseDigest = all.text("base_digest").orEmpty(),
                 spaceDigest = all.text("space_digest"),
-                words = List(words?.length() ?: 0) { words!!.getString(it) },
+                words = all.optJSONArray("words")?.strings().orEmpty(),
                 json = json,
             )
         }

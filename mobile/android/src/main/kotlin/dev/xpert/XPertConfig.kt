@@ -21,18 +21,34 @@ enum class TextStorage {
  * @property base the server's name of the base model
  * @property token read at each request, so that it may be renewed
  * @property attempts so often a request is tried while the server cannot be reached or is busy
+ * @property cells so many cells of a large catalogue are asked for, the user's own and decoys; 1 tells the server which it is
+ * @property mostWholeBytes up to so many bytes (64 a pLLM) a catalogue is fetched whole, which tells nothing; null: what the cells cost
  */
-class ServerConfig @JvmOverloads constructor(val url: String, val base: String, val token: TokenSource, val attempts: Int = 6) {
+class ServerConfig @JvmOverloads constructor(
+    val url: String,
+    val base: String,
+    val token: TokenSource,
+    val attempts: Int = 6,
+    val cells: Int = 8,
+    val mostWholeBytes: Long? = null,
+) {
     init {
         if (!url.startsWith("https://") && !url.startsWith("http://")) {
             throw XPertException.BadInput("The server's address '$url' is no http(s) URL. Give one such as https://xpert.example.org.")
         }
         if (attempts < 1) throw XPertException.BadInput("$attempts attempts never ask. Give 1 or more.")
+        if (cells !in 1..MOST_CELLS) throw XPertException.BadInput("$cells cells cannot be asked for: give 1 to $MOST_CELLS.")
+    }
+
+    internal companion object {
+        /** Places for decoys are drawn once for all: more cells than this would have some that are new every time. */
+        const val MOST_CELLS = 128
     }
 }
 
 /** Gives the server's token of this moment. */
 fun interface TokenSource {
+    /** The token, without "Bearer". */
     fun token(): String
 }
 

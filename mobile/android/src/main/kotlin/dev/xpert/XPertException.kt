@@ -4,7 +4,11 @@ import dev.xpert.engine.EngineFailure
 import java.io.File
 import java.io.IOException
 
-/** All that XPerT throws on purpose. The [code] is stable, for programs; the message is for people and holds no personal text. */
+/**
+ * All that XPerT throws on purpose. The message is for people and holds no personal text.
+ *
+ * @property code stable, for programs
+ */
 sealed class XPertException(val code: String, message: String, cause: Throwable? = null) : RuntimeException(message, cause) {
     /** A fault of this library: please report it. */
     class Internal(message: String, cause: Throwable? = null) : XPertException("internal", message, cause)
@@ -30,7 +34,11 @@ sealed class XPertException(val code: String, message: String, cause: Throwable?
     /** The server wants a token, or another one. */
     class Access(message: String) : XPertException("access", message)
 
-    /** The server cannot be reached or is busy: try again, not before [retryAfterSeconds] where it says so. */
+    /**
+     * The server cannot be reached or is busy: try again.
+     *
+     * @property retryAfterSeconds not before so many seconds, or null where the server does not say
+     */
     class Unavailable(message: String, val retryAfterSeconds: Long? = null, cause: Throwable? = null) :
         XPertException("unavailable", message, cause)
 

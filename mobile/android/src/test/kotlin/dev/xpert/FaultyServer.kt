@@ -23,6 +23,12 @@ internal class FaultyServer : AutoCloseable {
 
     @Volatile var catalogue = "a catalogue".toByteArray()
 
+    /** Index and cells by name, as they lie in a folder; the index is "index". */
+    @Volatile var cells: File = Prepared.cells
+
+    /** The next cells are gone, as after a change of the catalogue. */
+    @Volatile var gone = 0
+
     /** The next downloads end after so many bytes. */
     val cuts = ArrayDeque<Int>()
 
@@ -78,19 +84,12 @@ internal class FaultyServer : AutoCloseable {
                 send(exchange, 307, ByteArray(0))
             }
 
+            parts.getOrNull(3) == "cells" -> cells(exchange, parts)
+
             parts[1] == "pllms" || (parts[1] == "catalogues" && parts.size == 5) -> {
                 val record = records[parts.last()]
-                send(
-                    exchange,
-                    if (record ==
-                        null
-                    ) {
-                        404
-                    } else {
-                        200
-                    },
-                    (record ?: JSONObject().put("detail", "no such pLLM")).toString().toByteArray()
-                )
+                val body = record ?: JSONObject().put("detail", "no such pLLM")
+                send(exchange, if (record == null) 404 else 200, body.toString().toByteArray())
             }
 
             parts[1] == "catalogues" -> {
@@ -98,6 +97,23 @@ internal class FaultyServer : AutoCloseable {
                 exchange.responseHeaders["ETag"] = etag
                 if (headers.getFirst("If-None-Match") == etag) send(exchange, 304, ByteArray(0)) else send(exchange, 200, catalogue)
             }
+        }
+    }
+
+    private fun cells(exchange: HttpExchange, parts: List<String>) {
+        val file = File(cells, if (parts.size == 4) "index" else parts[4])
+        val etag = "\"${File(cells, "digest").readText()}\""
+        val isGone = parts.size == 5 && gone > 0
+        if (isGone) gone--
+        val body = if (isGone || !file.exists()) null else file.readBytes()
+        if (body != null && damaged > 0) {
+            damaged--
+            body[body.size / 2] = (body[body.size / 2].toInt() xor 1).toByte()
+        }
+        when {
+            body == null -> send(exchange, 404, """{"detail": "There is no such cell."}""".toByteArray())
+            parts.size == 4 && exchange.requestHeaders.getFirst("If-None-Match") == etag -> send(exchange, 304, ByteArray(0))
+            else -> send(exchange, 200, body)
         }
     }
 

@@ -94,9 +94,10 @@ class NativePersonalizeTest {
             shadowOf(power).setCurrentThermalStatus(PowerManager.THERMAL_STATUS_SEVERE)
             assertEquals(Progress.Paused(Pause.TOO_HOT), xpert.until { it is Progress.Paused })
             startJob("hot")
+            // The last pause is still what is seen: cooler before this run has looked, and it would train.
+            awaitIdle("hot")
             assertEquals(Progress.Paused(Pause.TOO_HOT), xpert.until { it is Progress.Paused })
             shadowOf(power).setCurrentThermalStatus(PowerManager.THERMAL_STATUS_NONE)
-            awaitIdle("hot")
             startJob("hot")
             val result = assertIs<Progress.Done>(xpert.until { it.ends }).result
             assertTrue(result.resumedFrom in 2..7)
@@ -107,6 +108,17 @@ class NativePersonalizeTest {
 
     private fun awaitIdle(name: String) {
         while (Runs.isRunning(runFolder(name))) Thread.yield()
+    }
+
+    @Test fun piecesOfALongTextAreHeldOutTogether() = runBlocking {
+        val long = List(3) { text -> List(80) { "This is sentence number $it of note $text." }.joinToString(" ") }
+        XPert.open(context, config("long")).use { xpert ->
+            assertIs<Progress.Scheduled>(xpert.personalize(listOf(TextSource.of(long)), options.copy(maxSteps = 1)).first())
+            startJob("long")
+            val result = assertIs<Progress.Done>(xpert.until { it.ends }).result
+            // Eight pieces each; a split that did not know of texts would hold out a fifth of the 24.
+            assertEquals(16 to 8, result.nTrain to result.nHeldOut)
+        }
     }
 
     @Test fun sealedTextsOutliveTheProcess() = runBlocking {

@@ -95,10 +95,10 @@ class NativePrivacyTest {
         assertEquals(one.choice, other.choice, "the test needs two users with one choice")
         assertNotEquals(one.coefficients, other.coefficients)
         // Not what is sent is judged, but whether it depends on the texts: two users send the same bytes, but for the port.
-        // The catalogue, the record, and each of three files with its redirection.
-        assertEquals(8, requests(one).size)
+        // Index of the cells and the catalogue, the record, and each of three files with its redirection.
+        assertEquals(9, requests(one).size)
         assertEquals(requests(one), requests(other))
-        assertEquals(server.asked.take(8).map { it.path }, server.asked.drop(8).map { it.path })
+        assertEquals(server.asked.take(9).map { it.path }, server.asked.drop(9).map { it.path })
         val sent = one.sent.reduce(ByteArray::plus)
         for (text in styled("poetic", 0)) for (trace in traces(text)) assertFalse(sent.holds(trace), "something of a text was sent")
         for (value in one.coefficients) assertFalse(sent.holds(value.toString().take(7).toByteArray()))

@@ -31,7 +31,7 @@ class NativeSelectTest {
     }
 
     private suspend fun check(xpert: XPert, expected: JSONObject) {
-        val texts = expected.getJSONArray("texts").let { all -> List(all.length()) { PersonalText(all.getString(it)) } }
+        val texts = expected.getJSONArray("texts").strings().map(::PersonalText)
         val found = xpert.select(texts, Prepared.catalogue, seed = 0)
         assertEquals(expected.text("choice"), found.choice, expected.getString("style"))
         assertEquals(expected.getBoolean("abstain"), found.abstained)

@@ -31,21 +31,19 @@ class PreparationTest {
     }
 
     @Test fun sentencesThatAreTooLongAreCutBetweenWords() {
-        val prepared = Preparation(maxTokens = 10, maxPieces = 100).prepare(
-            listOf(
-                TextSource.of(
-                    listOf(
-                        List(95) {
-                            "word$it"
-                        }.joinToString(" ")
-                    )
-                )
-            ),
-            words
-        )
+        val text = List(95) { "word$it" }.joinToString(" ")
+        val prepared = Preparation(maxTokens = 10, maxPieces = 100).prepare(listOf(TextSource.of(listOf(text))), words)
         assertTrue(prepared.pairs.all { words(it.text) <= 10 })
         assertEquals(List(95) { "word$it" }, prepared.pairs.flatMap { it.text.split(" ") })
         assertEquals(0, prepared.report.shortened)
+    }
+
+    @Test fun piecesKnowTheirText() {
+        val long = List(12) { "This is sentence number $it of them." }.joinToString(" ")
+        val texts = listOf("Short one.", long, "short  ONE.", "Another.", "More: $long")
+        val prepared = Preparation(maxTokens = 16).prepare(listOf(TextSource.of(texts)), words)
+        val runs = prepared.pieces.groupBy({ it.text }, { it.pair.text }).values.map { it.joinToString(" ") }
+        assertEquals(texts.filterIndexed { i, _ -> i != 2 }, runs)
     }
 
     @Test fun optionsThatMakeNoSenseAreRefused() {

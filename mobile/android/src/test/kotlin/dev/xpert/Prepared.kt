@@ -14,6 +14,13 @@ internal object Prepared {
 
     val bundle get() = there("starter.xpert")
     val catalogue get() = there("starter.xcat.safetensors")
+
+    /** A catalogue of some hundred pLLMs, cut: "index", "digest" of the index, and the cells by their names. */
+    val cells get() = there("cells")
+
+    /** The catalogue with one pLLM less, cut. */
+    val otherCells get() = there("other-cells")
+
     val publicKey get() = there("key.pub").readText()
 
     /** The adapter of a starter pLLM. */
@@ -21,6 +28,9 @@ internal object Prepared {
 
     /** [{"texts": […], "choice", "abstain", "confidence", "margin", "similarity", "words": {…}}], as xpert.core answers. */
     fun golden(): JSONArray = JSONArray(there("golden.json").readText())
+
+    /** As [golden], the choices from the texts' cells of [cells], with "cell", the name of each. */
+    fun goldenCells(): JSONArray = JSONArray(there("cells.json").readText())
 
     /** Texts of example user u04. */
     fun texts(n: Int): List<String> = JSONArray(there("texts.json").readText()).let { all -> List(n) { all.getString(it) } }

@@ -12,7 +12,7 @@ import kotlin.test.assertFalse
 
 class SealedTextsTest {
     @get:Rule val folder = TemporaryFolder()
-    private val texts = listOf(PersonalText("Grüße 🙂 שלום", "Wer?"), PersonalText("second secret"))
+    private val texts = listOf(Piece(PersonalText("Grüße 🙂 שלום", "Wer?"), 1), Piece(PersonalText("second secret"), 2))
 
     private fun keys(): TextKeys = KeyGenerator.getInstance("AES").apply { init(256) }.generateKey().let { key -> TextKeys { key } }
 

@@ -38,6 +38,8 @@ internal object Native {
         options: ByteArray,
     ): ByteArray
 
+    @JvmStatic external fun describeCells(index: ByteArray, request: ByteArray): ByteArray
+
     @JvmStatic external fun nearestCells(engine: Long, index: ByteArray, texts: Array<ByteArray>): ByteArray
 
     @JvmStatic external fun merge(engine: Long, request: ByteArray): ByteArray
