@@ -377,3 +377,11 @@ def test_answers_are_the_same_whatever_stays_in_memory(native: Native, case: Cas
     common: dict[str, Any] = {"bundle": case.place, "prompt": [5, 6, 7], "adapter": str(case.adapter), "max_new_tokens": 8}
     kept, read_again = (native.call("engine.generate", **common, keep=keep) for keep in (True, False))
     assert kept["ids"] == read_again["ids"]
+
+
+@pytest.mark.parametrize("programs", ["train", "prefix"])
+def test_gradients_are_the_same_to_the_bit_whatever_is_kept(native: Native, case: Case, programs: str) -> None:
+    method = {"train": "lora", "prefix": "prefix"}[programs]
+    common: dict[str, Any] = {"bundle": case.place, "programs": programs, "method": method, "samples": TWO}
+    least, most = (native.call("engine.gradients", **common, most_kept=n) for n in (0, 1e9))
+    assert least["gradients"] == most["gradients"]

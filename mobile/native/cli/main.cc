@@ -38,7 +38,7 @@ std::vector<Command> commands() {
         {"n_virtual", Kind::kNumber, "places of a prompt or prefix"}, {"held_out", Kind::kNumber, "share of texts to measure on"},
         {"eval_every", Kind::kNumber, "steps between measurements"}, {"patience", Kind::kNumber, "measurements without gain to stop after"},
         {"target_loss", Kind::kNumber, "held-out loss to stop at"}, {"checkpoint_every", Kind::kNumber, "steps between checkpoints"},
-        kSeed, kThreads, kKey, kWork, kJson}},
+        {"activations_mb", Kind::kNumber, "most MB of what layers computed to keep"}, kSeed, kThreads, kKey, kWork, kJson}},
       {"generate", "answer a prompt", {"BUNDLE", "PROMPT"},
        {{"adapter", Kind::kText, "adapter to answer with"}, {"max_new_tokens", Kind::kNumber, "most tokens"},
         {"temperature", Kind::kNumber, "0 takes the likeliest"}, {"top_k", Kind::kNumber, "tokens to draw from, 0 for all"},
@@ -97,7 +97,7 @@ void train(const Arguments &arguments) {
   const Texts texts(arguments.text("texts", "-"));
   const Session session(arguments.places[0], open_options(arguments));
   Json request = arguments.only({"start", "method", "max_steps", "batch_size", "accumulate", "learning_rate", "rank", "alpha", "n_virtual",
-                                 "held_out", "eval_every", "patience", "target_loss", "seed", "checkpoint_every"});
+                                 "held_out", "eval_every", "patience", "target_loss", "seed", "checkpoint_every", "activations_mb"});
   request["out"] = arguments.places[1];
   const std::string asked = request.dump();
   const Json result = answer([&](char **out) {

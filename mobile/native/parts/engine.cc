@@ -23,6 +23,10 @@ struct Opened {
 
   std::string digest() const { return base.at("digest"); }
 
+  ModelOptions model_options(const Json &arguments) const {
+    return {block, stated.value("n_virtual", int64_t{0}), arguments.value("most_kept", 0.0)};
+  }
+
   AdapterState state(const Json &arguments) const {
     StateOptions options;
     options.method = parse_method(arguments.value("method", "lora"));
@@ -52,7 +56,7 @@ std::vector<Sample> samples_of(const Json &arguments) {
 /** kill_at: the step after which the process ends itself, as the system ends one for its memory; stop_at: after which it is cancelled. */
 Json train(const Json &arguments) {
   Opened opened(arguments, arguments.value("programs", "train"));
-  LayerwiseModel model(opened.weights, opened.geometry, opened.program, opened.block, opened.stated.value("n_virtual", int64_t{0}));
+  LayerwiseModel model(opened.weights, opened.geometry, opened.program, opened.model_options(arguments));
   TrainingOptions options;
   options.max_steps = arguments.value("max_steps", int64_t{12});
   options.batch_size = arguments.value("batch_size", int64_t{2});
@@ -90,7 +94,7 @@ Json split_part(const Json &arguments) {
 /** The loss of samples, and the gradients of all arrays. */
 Json gradients(const Json &arguments) {
   Opened opened(arguments, arguments.value("programs", "train"));
-  LayerwiseModel model(opened.weights, opened.geometry, opened.program, opened.block, opened.stated.value("n_virtual", int64_t{0}));
+  LayerwiseModel model(opened.weights, opened.geometry, opened.program, opened.model_options(arguments));
   const AdapterState state = opened.state(arguments);
   const std::vector<Sample> samples = samples_of(arguments);
   size_t total = 0;

@@ -12,7 +12,7 @@ from xpert.core.errors import TrainingError
 from xpert_mobile.engine import Program
 from xpert_mobile.export_cache import Bucket
 from xpert_mobile.export_head import Defined, head_methods
-from xpert_mobile.geometry import CHUNK, PROJECTIONS, SCALED, Geometry, layer_weights, shapes_of
+from xpert_mobile.geometry import CHUNK, N_KEPT, PROJECTIONS, SCALED, SHOWN, Geometry, layer_weights, shapes_of
 from xpert_mobile.layers import DecoderLayer, next_token_logits
 from xpert_mobile.lowering import Method, lower
 from xpert_mobile.rotary import context_tables
@@ -22,7 +22,7 @@ TOLERANCE = 2e-4
 
 
 def training_program(geometry: Geometry, bucket: Bucket) -> bytes:
-    """Export ``forward``, ``backward`` and the head's methods, and check them against torch's own autograd."""
+    """Export ``inner``, ``outer``, ``backward`` and the head's methods, and check them against torch's own autograd."""
     return _checked(*_training_methods(geometry, bucket))
 
 
@@ -67,18 +67,29 @@ def _training_methods(g: Geometry, bucket: Bucket) -> Defined:
     prefix = example.prefix(bucket.prefix)
     inputs = (*_context(g, length, before=bucket.prefix), *example.inputs, *prefix)
 
-    def forward(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, *rest: Tensor) -> Tensor:
-        return example.layer(cos, sin, rest).forward(x, mask)[0]
+    def inner(x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        return example.layer(cos, sin, rest).inner(x, mask)
 
-    def backward(x: Tensor, dy: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        return example.layer(cos, sin, rest).backward(x, dy, mask)
+    def outer(h: Tensor, gate: Tensor, up: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, *rest: Tensor) -> Tensor:
+        return example.layer(cos, sin, rest).outer(h, gate, up)
+
+    def backward(x: Tensor, dy: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        kept, (mask, cos, sin) = rest[:N_KEPT], rest[N_KEPT : N_KEPT + 3]
+        return example.layer(cos, sin, rest[N_KEPT + 3 :]).backward(x, dy, mask, kept)
 
     with torch.enable_grad():
         trained = {id(value): value.clone().requires_grad_() for value in (x, *(prefix or example.lora))}
-        y = forward(trained[id(x)], *(trained.get(id(value), value) for value in inputs))
+        rest = [trained.get(id(value), value) for value in inputs]
+        found = inner(trained[id(x)], *rest)
+        y = outer(*found[SHOWN:], *rest)
         gradients = torch.autograd.grad(y, list(trained.values()), dy)
-    methods: dict[str, Method] = {"forward": (forward, (x, *inputs)), "backward": (backward, (x, dy, *inputs))}
-    references: dict[str, tuple[Tensor, ...]] = {"forward": (y,), "backward": tuple(gradients)}
+    kept = tuple(value.detach().clone() for value in found)
+    methods: dict[str, Method] = {
+        "inner": (inner, (x, *inputs)),
+        "outer": (outer, (*kept[SHOWN:], *inputs)),
+        "backward": (backward, (x, dy, *kept, *inputs)),
+    }
+    references: dict[str, tuple[Tensor, ...]] = {"inner": kept, "outer": (y,), "backward": tuple(gradients)}
     head, expected = head_methods(g, length, bucket.vocabulary_block, random)
     return {**methods, **head}, {**references, **expected}
 

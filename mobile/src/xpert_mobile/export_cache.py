@@ -12,7 +12,7 @@ from xpert.core.errors import FileFormatError
 from xpert.core.files import sha256_hex, write_atomic
 from xpert_mobile.geometry import Geometry
 
-REVISION = 8
+REVISION = 9
 """Raised whenever the programs themselves change, so that kept ones are made again."""
 
 DIGEST, CHUNK = 32, 1 << 20

@@ -24,6 +24,9 @@ PRECISIONS = ("float32", "int8")
 SCALED = "weight_scale"
 """Ends the names of the scales of int8 weights, shape (n_outputs, 1)."""
 
+N_KEPT, SHOWN = 6, 3
+"""Values that the method `inner` gives for the backward pass, and the first of those that `outer` takes."""
+
 CHUNK = 32
 """Tokens of a prompt that a generation program reads at a time, at most."""
 

@@ -1,8 +1,10 @@
 """One decoder layer with LoRA, forward and backward, written in the operations that ExecuTorch delegates well.
 
 Weights and adapter are inputs, so that one program serves every layer, every adapter and every merge, and the base stays
-mapped from its file. The backward pass recomputes the forward one (gradient checkpointing) and is written out by hand: traced
-autograd gives chains of views and permutations that stay outside the delegate. Exports are checked against torch's autograd.
+mapped from its file. The forward pass has two halves: `inner` computes what the backward pass needs, `outer` the layer's output
+from it. Who runs the layer keeps what `inner` gave, or runs it once more before the backward pass (gradient checkpointing); the
+gradients are the same to the bit. The backward pass is written out by hand: traced autograd gives chains of views and
+permutations that stay outside the delegate. Exports are checked against torch's autograd.
 
 Shapes: B texts, S tokens, P places before them, H hidden, N heads, K key-value heads, G = N / K, D head size, I intermediate,
 r rank.
@@ -13,13 +15,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.ao.quantization.fx._decomposed  # registers the conversion that the delegate takes
 from torch import Tensor
 from torch.nn.functional import linear
 
-from xpert_mobile.geometry import PROJECTIONS, SCALED, Geometry, module_of
+from xpert_mobile.geometry import PROJECTIONS, SCALED, SHOWN, Geometry, module_of
+
+
+class _Attention(NamedTuple):
+    keys: Tensor
+    values: Tensor
+    probability: Tensor
+    o: Tensor
 
 
 @dataclass(frozen=True)
@@ -87,20 +97,37 @@ class DecoderLayer:
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run the layer on x (B, S, H) under an additive mask (S, P + S); returns y, and x's keys and values (B K, S, D)."""
-        saved = self._attention(x, mask)
-        return self._mlp(x + self.p["o_proj"](saved["o"])), saved["k"], saved["v"]
+        kept = self.inner(x, mask)
+        return self.outer(*kept[SHOWN:]), kept[1], kept[2]
 
-    def backward(self, x: Tensor, dy: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradient of x and those of what is trained.
+    def inner(self, x: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Return what `outer` and `backward` need of x (B, S, H) under an additive mask (S, P + S).
 
-        That is the prefix where there is one, else all A and B in the order of `PROJECTIONS`.
+        These are all products of the forward pass but the last one: rotated queries (B K, G S, D), rotated keys and values
+        (B K, S, D) each, the attention's result added to x (B, S, H), and what gate and up gave (B, S, I) each.
         """
+        batch, length, _ = x.shape
+        n, _ = rms_norm(x, self.norm_in, self.g.norm_eps)
+        q = self._grouped(self._rotate(self._heads(self.p["q_proj"](n), self.g.n_heads)))
+        k = self._rotate(self._heads(self.p["k_proj"](n), self.g.n_kv_heads)).reshape(-1, length, self.g.head_dim)
+        v = self._heads(self.p["v_proj"](n), self.g.n_kv_heads).reshape(-1, length, self.g.head_dim)
+        h = x + self.p["o_proj"](self._attention(q, k, v, mask, batch).o)
+        n, _ = rms_norm(h, self.norm_mlp, self.g.norm_eps)
+        return q, k, v, h, self.p["gate_proj"](n), self.p["up_proj"](n)
+
+    def outer(self, h: Tensor, gate: Tensor, up: Tensor) -> Tensor:
+        """Return y (B, S, H) from the last three of what `inner` gave."""
+        return h + self.p["down_proj"](gate * torch.sigmoid(gate) * up)
+
+    def backward(self, x: Tensor, dy: Tensor, mask: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the gradient of x and those of what is trained; kept is what `inner` gave.
+
+        What is trained is the prefix where there is one, else all A and B in the order of `PROJECTIONS`.
+        """
+        q, k, v, h, gate, up = kept
         p = self.p
         grads: dict[str, Sequence[Tensor]] = {}
-        saved = self._attention(x, mask)
-        h = x + p["o_proj"](saved["o"])
         n, r = rms_norm(h, self.norm_mlp, self.g.norm_eps)
-        gate, up = p["gate_proj"](n), p["up_proj"](n)
         sigmoid = torch.sigmoid(gate)
         silu = gate * sigmoid
         da, *grads["down_proj"] = p["down_proj"].backward(silu * up, dy)
@@ -108,53 +135,45 @@ class DecoderLayer:
         dn, *grads["gate_proj"] = p["gate_proj"].backward(n, dgate)
         dn_up, *grads["up_proj"] = p["up_proj"].backward(n, da * silu)
         dh = dy + rms_norm_backward(h, r, self.norm_mlp, dn + dn_up)
-        do, *grads["o_proj"] = p["o_proj"].backward(saved["o"], dh)
-        dx = dh + self._attention_backward(x, saved, do, grads)
+        attention = self._attention(q, k, v, mask, x.shape[0])
+        do, *grads["o_proj"] = p["o_proj"].backward(attention.o, dh)
+        dx = dh + self._attention_backward(x, q, attention, do, grads)
         trained = ["prefix"] if self.prefix else PROJECTIONS
         return (dx, *(part for name in trained for part in grads[name]))
 
-    def _mlp(self, h: Tensor) -> Tensor:
-        n, _ = rms_norm(h, self.norm_mlp, self.g.norm_eps)
-        gate = self.p["gate_proj"](n)
-        return h + self.p["down_proj"](gate * torch.sigmoid(gate) * self.p["up_proj"](n))
-
-    def _attention(self, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        g = self.g
-        batch, length, _ = x.shape
-        n, r = rms_norm(x, self.norm_in, g.norm_eps)
-        q = self._grouped(self._rotate(self._heads(self.p["q_proj"](n), g.n_heads)))
-        k = self._rotate(self._heads(self.p["k_proj"](n), g.n_kv_heads)).reshape(-1, length, g.head_dim)
-        v = self._heads(self.p["v_proj"](n), g.n_kv_heads).reshape(-1, length, g.head_dim)
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, batch: int) -> _Attention:
+        g, length = self.g, k.shape[1]
         keys, values = (self._behind_prefix(i, own, batch) for i, own in enumerate((k, v)))
         places = keys.shape[1]
         scores = torch.bmm(q, keys.transpose(1, 2)) * g.head_dim**-0.5
         masked = scores.view(-1, self.groups, length, places) + mask
         probability = torch.softmax(masked, -1).view(-1, self.groups * length, places)
-        o = self._joined(self._ungrouped(torch.bmm(probability, values), batch))
-        saved = {"n": n, "r": r, "q": q, "k": k, "v": v}
-        return {**saved, "keys": keys, "values": values, "probability": probability, "o": o}
+        return _Attention(keys, values, probability, self._joined(self._ungrouped(torch.bmm(probability, values), batch)))
 
-    def _attention_backward(self, x: Tensor, saved: dict[str, Tensor], do: Tensor, grads: dict[str, Sequence[Tensor]]) -> Tensor:
+    def _attention_backward(
+        self, x: Tensor, q: Tensor, attention: _Attention, do: Tensor, grads: dict[str, Sequence[Tensor]]
+    ) -> Tensor:
         g, p, (batch, length, _) = self.g, self.p, x.shape
         dmixed = self._grouped(self._heads(do, g.n_heads))
-        probability = saved["probability"]
+        probability = attention.probability
         dv = torch.bmm(probability.transpose(1, 2), dmixed)
-        dprobability = torch.bmm(dmixed, saved["values"].transpose(1, 2))
+        dprobability = torch.bmm(dmixed, attention.values.transpose(1, 2))
         dscores = probability * (dprobability - row_sum(dprobability * probability)) * g.head_dim**-0.5
-        dq = self._rotate_backward(self._ungrouped(torch.bmm(dscores, saved["keys"]), batch))
-        dk = torch.bmm(dscores.transpose(1, 2), saved["q"])
+        dq = self._rotate_backward(self._ungrouped(torch.bmm(dscores, attention.keys), batch))
+        dk = torch.bmm(dscores.transpose(1, 2), q)
         if self.prefix:
-            n = self.prefix[0].shape[1]
+            n_places = self.prefix[0].shape[1]
             # One prefix for all texts of a batch.
-            shape = (batch, g.n_kv_heads, n, g.head_dim)
-            grads["prefix"] = [part[:, :n].reshape(shape).sum(0) for part in (dk, dv)]
-            dk, dv = dk[:, n:], dv[:, n:]
+            shape = (batch, g.n_kv_heads, n_places, g.head_dim)
+            grads["prefix"] = [part[:, :n_places].reshape(shape).sum(0) for part in (dk, dv)]
+            dk, dv = dk[:, n_places:], dv[:, n_places:]
         own = (batch, g.n_kv_heads, length, g.head_dim)
         dk, dv = self._rotate_backward(dk.reshape(own)), dv.reshape(own)
-        dn, *grads["q_proj"] = p["q_proj"].backward(saved["n"], self._joined(dq))
-        dn_k, *grads["k_proj"] = p["k_proj"].backward(saved["n"], self._joined(dk))
-        dn_v, *grads["v_proj"] = p["v_proj"].backward(saved["n"], self._joined(dv))
-        return rms_norm_backward(x, saved["r"], self.norm_in, dn + dn_k + dn_v)
+        n, r = rms_norm(x, self.norm_in, g.norm_eps)
+        dn, *grads["q_proj"] = p["q_proj"].backward(n, self._joined(dq))
+        dn_k, *grads["k_proj"] = p["k_proj"].backward(n, self._joined(dk))
+        dn_v, *grads["v_proj"] = p["v_proj"].backward(n, self._joined(dv))
+        return rms_norm_backward(x, r, self.norm_in, dn + dn_k + dn_v)
 
     def _behind_prefix(self, which: int, rows: Tensor, batch: int) -> Tensor:
         """Put the prefix's keys (0) or values (1) in front of the tokens' own (B K, S, D)."""

@@ -17,7 +17,7 @@ from xpert.core.runtime import PersonalizeOptions, PersonalizeResult, Progress
 from xpert_mobile.adapter_state import AdapterState, to_peft
 from xpert_mobile.checkpoint import read_checkpoint, write_checkpoint
 from xpert_mobile.engine import Program
-from xpert_mobile.geometry import Geometry
+from xpert_mobile.geometry import SHOWN, Geometry
 from xpert_mobile.head import Head
 from xpert_mobile.rotary import context_tables
 from xpert_mobile.samples import Sample
@@ -74,8 +74,8 @@ class LayerwiseModel:
         inputs, grad, value, _ = self._forward(samples, state)
         gradients: list[list[Array]] = []
         for i in reversed(range(self.geometry.n_layers)):
-            rest = [*self.tables, state.scale, *self.base.layers[i], *state.layers[i]]
-            out = self.program.run("backward", [inputs[i], grad, *rest])
+            rest = self._layer_inputs(i, state)
+            out = self.program.run("backward", [inputs[i], grad, *self.program.run("inner", [inputs[i], *rest]), *rest])
             self.base.release(i)
             grad = out[0]
             gradients.append(out[1:])
@@ -84,8 +84,10 @@ class LayerwiseModel:
     def _forward(self, samples: Sequence[Sample], state: AdapterState) -> tuple[list[Array], Array, float, int]:
         ids, target, weight = self._padded(samples)
         inputs = [self.base.embedding[ids]]
-        for i, (weights, lora) in enumerate(zip(self.base.layers, state.layers, strict=True)):
-            inputs.append(self.program.run("forward", [inputs[-1], *self.tables, state.scale, *weights, *lora])[0])
+        for i in range(self.geometry.n_layers):
+            rest = self._layer_inputs(i, state)
+            shown = self.program.run("inner", [inputs[-1], *rest])[SHOWN:]
+            inputs.append(self.program.run("outer", [*shown, *rest])[0])
             self.base.release(i)
         grad, value = np.zeros_like(inputs[-1]), 0.0
         for row in range(len(samples)):
@@ -93,6 +95,10 @@ class LayerwiseModel:
             loss, grad[part] = self.head.loss(inputs[-1][part], target[row, :, None], weight[row, :, None])
             value += loss
         return inputs, grad, value, int(np.count_nonzero(weight))
+
+    def _layer_inputs(self, layer: int, state: AdapterState) -> list[Array]:
+        """List what every method of the program takes behind its own inputs."""
+        return [*self.tables, state.scale, *self.base.layers[layer], *state.layers[layer]]
 
     def _padded(self, samples: Sequence[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         """Return ids, next tokens and their weights in the loss, which add up to 1; each of shape (batch, length)."""

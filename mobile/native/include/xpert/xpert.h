@@ -146,9 +146,11 @@ XPERT_API xpert_status xpert_merge(xpert_engine engine, const char *request, cha
  *
  * request: {"out": "folder", "start": "adapter folder or null", "method": "lora" | "prompt" | "prefix", "max_steps": 100, "batch_size": 4,
  * "accumulate": 1, "learning_rate": 5e-4, "rank": 8, "alpha": 16.0, "n_virtual": 16, "held_out": 0.2, "eval_every": 5, "patience": 4,
- * "target_loss": null, "seed": 0, "checkpoint_every": 5, "groups": null}. groups has a number for each text: texts of one number, such
- * as the pieces of a longer one, are held out together, or learnt from. A prefix is trained by bundles that were exported for it;
- * without n_virtual it has the places that they state.
+ * "target_loss": null, "seed": 0, "checkpoint_every": 5, "groups": null, "activations_mb": null}. groups has a number for each text:
+ * texts of one number, such as the pieces of a longer one, are held out together, or learnt from. A prefix is trained by bundles that
+ * were exported for it; without n_virtual it has the places that they state. Of what layers compute, activations_mb MB are kept for the
+ * backward pass (null: half of what the system says is available); layers that find no room compute it once more. The adapter is the
+ * same to the bit.
  * A checkpoint stands beside out, in ".{name}.checkpoint.safetensors", until the run ends; a run that was cut off goes on from it to
  * the same bits. result: {"adapter", "losses", "held_out": [[step, loss]], "steps", "seconds", "n_train", "n_held_out", "n_cut",
  * "resumed_from", "digest"}.

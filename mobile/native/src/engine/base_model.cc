@@ -90,6 +90,11 @@ std::vector<Sample> samples_of(const std::vector<EncodedText> &texts, size_t lim
   return samples;
 }
 
+/** A limit in MB, in bytes; without one half of the memory that is available: the app and the system want some too. */
+double most_bytes(const Request &request, const char *key) {
+  return request.has(key) ? 1e6 * request.get(key, 0.0) : 0.5 * static_cast<double>(available_memory());
+}
+
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
@@ -173,7 +178,8 @@ Program &BaseModel::load(const Stated &stated) {
 Json BaseModel::personalize(const std::vector<EncodedText> &texts, const char *text,
                             const std::function<bool(int64_t, int64_t, double, double)> &on_step, const std::function<bool()> &is_cancelled) {
   const Request request(text, {"out", "start", "method", "max_steps", "batch_size", "accumulate", "learning_rate", "rank", "alpha", "n_virtual",
-                               "held_out", "eval_every", "patience", "target_loss", "seed", "checkpoint_every", "groups"});
+                               "held_out", "eval_every", "patience", "target_loss", "seed", "checkpoint_every", "groups",
+                               "activations_mb"});
   if (!request.has("out")) bad_input("The request names no folder for the adapter. Give out.");
   const TrainingOptions options = training_options(request);
   StateOptions wanted = state_options(request);
@@ -194,7 +200,7 @@ Json BaseModel::personalize(const std::vector<EncodedText> &texts, const char *t
   for (const Sample &sample : samples) longest = std::max(longest, sample.ids.size());
   const Stated &stated = choose(programs, "train", head.rank, static_cast<int64_t>(longest) + front, options.batch_size);
   if (head.method == Method::kPrefix) wanted.n_virtual = stated.n_virtual;
-  LayerwiseModel model(*weights_, geometry_, load(stated), stated.vocabulary_block, stated.n_virtual);
+  LayerwiseModel model(*weights_, geometry_, load(stated), {stated.vocabulary_block, stated.n_virtual, most_bytes(request, "activations_mb")});
   AdapterState state = start.empty() ? fresh_state(geometry_, wanted, stated.rank) : read_state(start, geometry_, digest_, wanted, stated.rank);
   const auto out = request.get<std::string>("out", "");
   Trainer trainer(model, std::move(state), samples, options, {out, digest_, name_});
@@ -226,9 +232,8 @@ Json BaseModel::generate(const std::vector<int64_t> &prompt, const char *text, c
   options.seed = request.get("seed", options.seed);
   options.stop_words = request.get("stop", options.stop_words);
   options.ends = {base_.at("end").get<int64_t>()};
-  // Pages that fit are read once an answer, not once a token. Half: the app and the system want some too.
-  const double most = request.has("resident_mb") ? 1e6 * request.get("resident_mb", 0.0) : 0.5 * static_cast<double>(available_memory());
-  options.keeps_weights = static_cast<double>(weights_->bytes()) <= most;
+  // Pages that fit are read once an answer, not once a token.
+  options.keeps_weights = static_cast<double>(weights_->bytes()) <= most_bytes(request, "resident_mb");
   check_options(options);
   const auto adapter = request.get<std::string>("adapter", "");
   const AdapterHead head = adapter.empty() ? AdapterHead{} : read_adapter_head(adapter);

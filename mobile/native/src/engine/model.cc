@@ -12,19 +12,30 @@ void add(const std::vector<float> &from, std::vector<float> &to) {
   for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
 }
 
+// What the inner method gives, and the first of it that the outer method takes.
+constexpr size_t kValues = 6, kShown = 3;
+
 std::vector<int32_t> shape_of(const Program &program, const Geometry &geometry) {
-  const auto &shape = program.input_shape("forward", 0);
+  const auto &shape = program.input_shape("inner", 0);
   if (shape.size() != 3 || shape[2] != geometry.hidden) bad_file("The training program is of another geometry. Export the bundle again.");
   return shape;
 }
 
+/** Layers whose values fit in `most` bytes; at least the last one's, which are there anyway when its backward pass begins. */
+size_t n_slots(const Program &program, const Geometry &geometry, double most) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < kValues; ++i) bytes += count_of(program.output_shape("inner", i)) * sizeof(float);
+  return static_cast<size_t>(std::clamp(most / static_cast<double>(bytes), 1.0, static_cast<double>(geometry.n_layers)));
+}
+
 }  // namespace
 
-LayerwiseModel::LayerwiseModel(const Weights &weights, const Geometry &geometry, Program &program, int64_t vocabulary_block, int64_t prefix)
-    : weights_(weights), geometry_(geometry), program_(program), prefix_(prefix), shape_(shape_of(program, geometry)),
-      mask_(causal_mask(length(), static_cast<size_t>(prefix), static_cast<size_t>(prefix))),
-      tables_(rotary_tables(geometry, static_cast<int32_t>(prefix) + shape_[1])) {
-  head_ = make_head(program, weights, shape_[1], shape_[2], vocabulary_block);
+LayerwiseModel::LayerwiseModel(const Weights &weights, const Geometry &geometry, Program &program, const ModelOptions &options)
+    : weights_(weights), geometry_(geometry), program_(program), prefix_(options.prefix), shape_(shape_of(program, geometry)),
+      mask_(causal_mask(length(), static_cast<size_t>(prefix_), static_cast<size_t>(prefix_))),
+      tables_(rotary_tables(geometry, static_cast<int32_t>(prefix_) + shape_[1])),
+      slots_(n_slots(program, geometry, options.most_kept)) {
+  head_ = make_head(program, weights, shape_[1], shape_[2], options.vocabulary_block);
   const size_t n = batch() * length() * static_cast<size_t>(shape_[2]);
   grad_.resize(n);
   next_.resize(n);
@@ -88,29 +99,53 @@ void LayerwiseModel::fill(const Sample *samples, size_t n, const AdapterState &s
   }
 }
 
-std::vector<Buffer> LayerwiseModel::layer_inputs(const AdapterState &state, int64_t layer) const {
+size_t LayerwiseModel::slot_of(int64_t layer) const { return std::min(static_cast<size_t>(geometry_.n_layers - 1 - layer), slots_.size() - 1); }
+
+void LayerwiseModel::append_kept(int64_t layer, size_t first, std::vector<Buffer> &buffers) {
+  Values &values = slots_[slot_of(layer)];
+  values.resize(kValues);
+  for (size_t i = first; i < kValues; ++i) {
+    const auto &shape = program_.output_shape("inner", i);
+    values[i].resize(count_of(shape));
+    buffers.push_back(floats(values[i], shape));
+  }
+}
+
+void LayerwiseModel::append_layer(const AdapterState &state, int64_t layer, std::vector<Buffer> &inputs) const {
   const auto n = shape_[1], before = static_cast<int32_t>(prefix_), dim = static_cast<int32_t>(geometry_.head_dim);
   const size_t first = static_cast<size_t>(prefix_ * geometry_.head_dim);  // tokens stand behind a prefix
-  std::vector<Buffer> inputs = {floats(mask_.data(), {n, before + n}), floats(tables_.cos.data() + first, {n, dim}),
-                                floats(tables_.sin.data() + first, {n, dim}), floats(&state.scale, {1})};
+  inputs.insert(inputs.end(), {floats(mask_.data(), {n, before + n}), floats(tables_.cos.data() + first, {n, dim}),
+                               floats(tables_.sin.data() + first, {n, dim}), floats(&state.scale, {1})});
   const auto &weights = weights_.layer(layer);
   inputs.insert(inputs.end(), weights.begin(), weights.end());
   for (const auto &trained : {state.lora(geometry_, layer), state.prefix(geometry_, layer)}) {
     inputs.insert(inputs.end(), trained.begin(), trained.end());
   }
-  return inputs;
+}
+
+void LayerwiseModel::inner(const AdapterState &state, int64_t layer, const std::vector<float> &x) {
+  std::vector<Buffer> inputs = {floats(x.data(), shape_)}, outputs;
+  append_layer(state, layer, inputs);
+  append_kept(layer, 0, outputs);
+  program_.run("inner", inputs, outputs);
 }
 
 void LayerwiseModel::forward(const AdapterState &state, int64_t layer, const std::vector<float> &x, std::vector<float> &y) {
-  auto inputs = layer_inputs(state, layer);
-  inputs.insert(inputs.begin(), floats(x.data(), shape_));
-  program_.run("forward", inputs, {floats(y, shape_)});
+  inner(state, layer, x);
+  std::vector<Buffer> inputs;
+  append_kept(layer, kShown, inputs);
+  append_layer(state, layer, inputs);
+  program_.run("outer", inputs, {floats(y, shape_)});
   weights_.release(layer);
 }
 
 void LayerwiseModel::backward(const AdapterState &state, int64_t layer, std::vector<std::vector<float>> &gradients) {
-  auto inputs = layer_inputs(state, layer);
-  inputs.insert(inputs.begin(), {floats(inputs_[static_cast<size_t>(layer)].data(), shape_), floats(grad_, shape_)});
+  const auto &x = inputs_[static_cast<size_t>(layer)];
+  const bool is_last_of_slot = layer == geometry_.n_layers - 1 - static_cast<int64_t>(slot_of(layer));
+  if (!is_last_of_slot) inner(state, layer, x);
+  std::vector<Buffer> inputs = {floats(x.data(), shape_), floats(grad_, shape_)};
+  append_kept(layer, 0, inputs);
+  append_layer(state, layer, inputs);
   std::vector<Buffer> outputs = {floats(next_, shape_)};
   const auto trained = prefix_ ? state.prefix(geometry_, layer) : state.lora(geometry_, layer);
   parts_.resize(trained.size());

@@ -1,4 +1,4 @@
-// Losses and gradients of a base with an adapter, computed one layer at a time: only the layers' inputs are kept.
+// Losses and gradients of a base with an adapter, computed one layer at a time.
 #pragma once
 
 #include <memory>
@@ -19,13 +19,17 @@ struct Sample {
   size_t n_answer() const { return ids.size() - n_prompt; }
 };
 
+/** How a training program is used: vocabulary_block and prefix (places that it trains, 0 for adapters or a prompt) as the manifest states them. */
+struct ModelOptions {
+  int64_t vocabulary_block = 0, prefix = 0;
+  /** Most bytes of what layers computed that are kept for the backward pass; a layer that finds no room is computed once more there. */
+  double most_kept = 0;
+};
+
 class LayerwiseModel {
  public:
-  /**
-   * program: as the bundle's training programs are, of these sizes; vocabulary_block as the manifest states it, 0 for none; prefix: places
-   * of the prefix that the program trains, 0 for one that trains adapters or a prompt.
-   */
-  LayerwiseModel(const Weights &weights, const Geometry &geometry, Program &program, int64_t vocabulary_block, int64_t prefix = 0);
+  /** program: as the bundle's training programs are, of these sizes. */
+  LayerwiseModel(const Weights &weights, const Geometry &geometry, Program &program, const ModelOptions &options);
 
   size_t batch() const { return static_cast<size_t>(shape_[0]); }
   size_t length() const { return static_cast<size_t>(shape_[1]); }
@@ -39,12 +43,18 @@ class LayerwiseModel {
                             std::vector<std::vector<float>> &gradients);
 
  private:
+  using Values = std::vector<std::vector<float>>;  // what the program's inner method gives
+
   void check(const AdapterState &state) const;
   void fill(const Sample *samples, size_t n, const AdapterState &state, size_t total);
+  void inner(const AdapterState &state, int64_t layer, const std::vector<float> &x);
   void forward(const AdapterState &state, int64_t layer, const std::vector<float> &x, std::vector<float> &y);
   void backward(const AdapterState &state, int64_t layer, std::vector<std::vector<float>> &gradients);
   double head(const std::vector<float> &h, size_t n);
-  std::vector<Buffer> layer_inputs(const AdapterState &state, int64_t layer) const;
+  /** Appends what the inner method gave for a layer, from its value `first` on. */
+  void append_kept(int64_t layer, size_t first, std::vector<Buffer> &buffers);
+  void append_layer(const AdapterState &state, int64_t layer, std::vector<Buffer> &inputs) const;
+  size_t slot_of(int64_t layer) const;
 
   const Weights &weights_;
   const Geometry &geometry_;
@@ -55,6 +65,8 @@ class LayerwiseModel {
   const RotaryTables tables_;
   std::unique_ptr<Head> head_;
   std::vector<std::vector<float>> inputs_;  // of every layer, and the last one's output
+  // Slot 0 is the last layer's, and so on backwards; layers for which there is no slot share the last one.
+  std::vector<Values> slots_;
   std::vector<float> grad_, next_;
   std::vector<std::vector<float>> parts_;  // gradients of what is trained in one layer
   std::vector<int64_t> ids_, target_;
