@@ -42,6 +42,9 @@ def test_both_clients_have_the_same_methods() -> None:
         return {name: list(signature(call).parameters) for name, call in vars(kind).items() if name[0] != "_" and callable(call)}
 
     assert methods(Client) == methods(AsyncClient)
+    # What a method does is said once.
+    said = {name: call.__doc__ for name, call in vars(AsyncClient).items() if name[0] != "_"}
+    assert said == {name: f"See `Client.{name}`." for name in vars(Client) if name[0] != "_"}
     assert list(xpert.client.__all__) == sorted(xpert.client.__all__)
 
 

@@ -6,26 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from model_cases import small_llama, small_qwen
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
 from xpert.core.data import exemplars
 from xpert.models.adapters import Adapter, LoraPair, write_adapter
 from xpert.models.base import BaseModel, load_base
 
-SHAPE = {
-    "vocab_size": 328,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 160,
-    "eos_token_id": 0,
-    "pad_token_id": 0,
-    "bos_token_id": None,
-}
+SIZES = {"vocab_size": 328, "max_position_embeddings": 160}
 CHAT = "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 
 
@@ -49,8 +38,7 @@ def save_tokenizer(folder: Path, *, chat: bool) -> None:
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True, initializer_range=0.2)).save_pretrained(folder)
+    small_llama(**SIZES).save_pretrained(folder)
     save_tokenizer(folder, chat=True)
     return folder
 
@@ -58,13 +46,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("qwen")
-    torch.manual_seed(1)
-    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=False, initializer_range=0.2))
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith("bias"):
-                value.normal_(std=0.3)
-    model.save_pretrained(folder)
+    small_qwen(**SIZES).save_pretrained(folder)
     save_tokenizer(folder, chat=False)
     return folder
 

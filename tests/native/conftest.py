@@ -21,7 +21,7 @@ def native() -> Iterator[Native]:
 @pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Path:
     """A bundle of two layers with programs of rank 4 for texts of 32 tokens, without an encoder."""
-    from engine_cases import make_llama
+    from base_cases import make_llama
 
     from xpert_mobile.bundle.making import BundleOptions, export_bundle
 

@@ -1,9 +1,8 @@
-"""Small bases, their bundles and adapters for the tests of the native engine."""
+"""Texts, adapters and bundles for the tests of the native engine."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,60 +10,16 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from xpert.models.adapters import stamp
 from xpert.models.digest import base_digest
-from xpert.models.names import resolve
 from xpert_mobile.export_cache import Bucket, generation_path, program_bytes, training_path
 from xpert_mobile.geometry import Geometry, layer_weights
 
-SHAPE: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 4112,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "bos_token_id": None,
-    "eos_token_id": 0,
-    "pad_token_id": 0,
-}
 SAMPLES: list[tuple[list[int], int]] = [
     (np.random.default_rng(i).integers(4, 4000, 14 + 3 * i).tolist(), 3 + i) for i in range(8)
 ]
 """Texts as ids, with the length of their prompts."""
-
-ROPE = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-
-
-def make_llama(folder: Path) -> Path:
-    """A Llama with tied embeddings and Llama 3's rotary scaling."""
-    torch.manual_seed(0)
-    rope = {**ROPE, "original_max_position_embeddings": 32}
-    LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True, initializer_range=0.2, rope_parameters=rope)).save_pretrained(
-        folder
-    )
-    return _with_tokenizer(folder)
-
-
-def make_qwen(folder: Path) -> Path:
-    """A Qwen2 with an output layer of its own and biases."""
-    torch.manual_seed(1)
-    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=False, initializer_range=0.2))
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith("bias"):
-                value.normal_(std=0.3)
-    model.save_pretrained(folder)
-    return _with_tokenizer(folder)
-
-
-def _with_tokenizer(folder: Path) -> Path:
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(resolve("starter:base") / name, folder / name)
-    return folder
 
 
 def lora_of(base: Path, model: nn.Module, folder: Path, *, rank: int = 4, alpha: float = 16.0, **options: Any) -> Path:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_cases import SAMPLES, answer_loss, lora_of, make_llama, make_qwen
+from base_cases import make_llama, make_qwen
+from engine_cases import SAMPLES, answer_loss, lora_of
 from native_cases import BAD_FILE, MISMATCH, NOT_FOUND, Native, PartError
 from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from safetensors.numpy import load_file, save_file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_cases import SAMPLES, empty_bundle, make_llama
+from base_cases import make_llama
+from engine_cases import SAMPLES, empty_bundle
+from mobile_cases import files_up_to
 from native_cases import BAD_FILE, BAD_INPUT, STORAGE, Native, PartError
 
 from xpert_mobile.bundle.making import BundleOptions, export_bundle
@@ -36,16 +37,6 @@ def own_process(native: Native) -> Iterator[Native]:
         yield own
     finally:
         own.close()
-
-
-@contextmanager
-def files_up_to(n_bytes: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def train(native: Native, bundle: str, out: Path, **options: Any) -> Any:

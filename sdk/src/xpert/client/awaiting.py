@@ -24,20 +24,7 @@ from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operat
 from xpert.client.link import TokenSource, segment
 from xpert.client.setting import HOPS, Setting, http_options
 from xpert.core.signing import SecretKey
-from xpert.wire import (
-    AuditEntry,
-    Base,
-    CatalogueInfo,
-    Job,
-    JobKind,
-    JobState,
-    Page,
-    Pllm,
-    SampleAnswer,
-    Space,
-    Token,
-    Version,
-)
+from xpert.wire import AuditEntry, Base, CatalogueInfo, Job, JobKind, JobState, Page, Pllm, SampleAnswer, Space, Token, Version
 from xpert.wire.bodies import Scope
 
 T = TypeVar("T")
@@ -75,41 +62,41 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """See `Client.close`."""
         await self._http.aclose()
 
     @property
     def server(self) -> str:
-        """The server's address."""
+        """See `Client.server`."""
         return self._setting.link.server
 
     @property
     def cache(self) -> Cache:
-        """Where fetched things are kept."""
+        """See `Client.cache`."""
         return self._setting.cache
 
     async def version(self) -> Version:
-        """Return what the server is; needs no token."""
+        """See `Client.version`."""
         return await self._run(publishing.version())
 
     def bases(self) -> AsyncIterator[Base]:
-        """List the base models."""
+        """See `Client.bases`."""
         return self._all(lambda after: publishing.bases(after, PAGE))
 
     async def base(self, name: str) -> Base:
-        """Return one base model."""
+        """See `Client.base`."""
         return await self._run(publishing.get(Base, f"/v1/bases/{segment(name)}"))
 
     async def add_base(self, name: str, source: str) -> Base:
-        """Register a base model by what the server loads it by: a folder there, ``starter:base`` or a hub name."""
+        """See `Client.add_base`."""
         return await self._run(publishing.add_base(name, source))
 
     def spaces(self) -> AsyncIterator[Space]:
-        """List the style spaces."""
+        """See `Client.spaces`."""
         return self._all(lambda after: publishing.spaces(after, PAGE))
 
     async def add_space(self, path: Path, *, progress: Progress | None = None) -> Space:
-        """Upload and register a style space's file."""
+        """See `Client.add_space`."""
         return await self._run(publishing.add_space(path, progress=progress))
 
     async def build_space(
@@ -123,44 +110,38 @@ class AsyncClient:
         encoder: str | None = None,
         progress: Progress | None = None,
     ) -> Job:
-        """Have a style space built from a file of exemplars, lines ``{"id", "prompt", "style", "text"}``; None takes XPerT's own.
-
-        Everyone with a token can read them: they are no place for anybody's private texts. The job's result names the space.
-        ``words`` takes some of the styles; by default all. ``probes`` is a file of prompts, a line each, that base and pLLMs are
-        asked where they are explained in this space; by default those that the server has. A server whose sentence encoder is
-        not ``encoder`` refuses.
-        """
+        """See `Client.build_space`."""
         wanted = publishing.space_draft(name, version, encoder)
         return await self._run(publishing.build_space(exemplars, wanted, words, probes, progress=progress))
 
     async def describe_space(self, digest: str) -> Space:
-        """Return what a style space is."""
+        """See `Client.describe_space`."""
         return await self._run(publishing.get(Space, f"/v1/spaces/{segment(digest)}"))
 
     async def space(self, digest: str, *, progress: Progress | None = None) -> Path:
-        """Return the file of a style space, from the cache where it is there."""
+        """See `Client.space`."""
         return await self._run(catalogues.space(self.cache, digest, progress=progress))
 
     def pllms(
         self, base: str | None = None, *, words: Mapping[str, float] | None = None, page: int = PAGE
     ) -> AsyncIterator[Pllm]:
-        """List pLLMs, of one base or with at least these coefficients, ``words={"poetic": 0.5}``; below zero: at most."""
+        """See `Client.pllms`."""
         return self._all(lambda after: publishing.pllms(base, words or {}, after, page))
 
     async def pllm(self, base: str, name: str, *, space: str | None = None) -> Pllm:
-        """Return one pLLM, with its explanation in a style space, by default the server's."""
+        """See `Client.pllm`."""
         return await self._run(publishing.get(Pllm, f"/v1/pllms/{segment(base, name)}", space=space))
 
     def answers(self, base: str, name: str) -> AsyncIterator[SampleAnswer]:
-        """List what base and pLLM answered to the same probes; NotFoundError where it is not explained yet."""
+        """See `Client.answers`."""
         return self._all(lambda after: publishing.answers(f"/v1/pllms/{segment(base, name)}", after, PAGE))
 
     async def upload_adapter(self, folder: Path, *, progress: Progress | None = None) -> dict[str, str]:
-        """Upload an adapter's files where the server lacks them; returns file name -> digest."""
+        """See `Client.upload_adapter`."""
         return await self._run(publishing.upload_adapter(folder, progress=progress))
 
     async def register(self, base: str, name: str, files: Mapping[str, str], *, publish: bool = True) -> Pllm:
-        """Register an uploaded adapter as a pLLM, in no catalogue without ``publish``; asked twice, it is one."""
+        """See `Client.register`."""
         return await self._run(publishing.register(base, name, files, publish=publish))
 
     async def push(
@@ -173,55 +154,43 @@ class AsyncClient:
         progress: Progress | None = None,
         key: SecretKey | None = None,
     ) -> Pllm:
-        """Upload an adapter's folder, signed by a ``key``, and register it; the answer names the job that explains it."""
+        """See `Client.push`."""
         return await self._run(publishing.push(folder, base, name, publish=publish, progress=progress, key=key))
 
     async def publish(self, base: str, name: str, *, is_published: bool = True) -> Pllm:
-        """Put a pLLM into the catalogue, or take it out; it stays registered and explained."""
+        """See `Client.publish`."""
         return await self._run(publishing.change(f"/v1/pllms/{segment(base, name)}", is_published=is_published))
 
     async def delete(self, base: str, name: str) -> None:
-        """Delete a pLLM."""
+        """See `Client.delete`."""
         await self._run(publishing.delete(f"/v1/pllms/{segment(base, name)}"))
 
     async def explain(self, base: str, *pllms: str, space: str | None = None) -> Job:
-        """Ask for pLLMs to be explained anew, all of the base's where none is named."""
+        """See `Client.explain`."""
         return await self._run(publishing.explain(base, pllms, space))
 
     async def merge(self, base: str, name: str, sources: Mapping[str, float], *, rank: int | None = None) -> Job:
-        """Ask for pLLMs (name -> weight) to be merged into a new one, exactly or truncated to ``rank``."""
+        """See `Client.merge`."""
         return await self._run(publishing.merge(base, name, sources, rank))
 
     def jobs(self, *, state: JobState | None = None, kind: JobKind | None = None, base: str | None = None) -> AsyncIterator[Job]:
-        """List the jobs, those asked for last first: all, or those in a state, of a kind, of a base."""
+        """See `Client.jobs`."""
         return self._all(lambda after: publishing.jobs(after, PAGE, state=state, kind=kind, base=base))
 
     async def job(self, id_: str) -> Job:
-        """Return one job."""
+        """See `Client.job`."""
         return await self._run(publishing.get(Job, f"/v1/jobs/{segment(id_)}"))
 
     async def cancel(self, id_: str) -> None:
-        """Cancel a job; its worker stops soon after."""
+        """See `Client.cancel`."""
         await self._run(publishing.delete(f"/v1/jobs/{segment(id_)}"))
 
     async def wait(self, id_: str, *, progress: Progress | None = None, timeout: float | None = None, poll: float = 1) -> Job:
-        """Wait until a job has succeeded; raises the error that it failed with.
-
-        Parameters
-        ----------
-        id_
-            The job.
-        progress
-            Told of its steps.
-        timeout
-            Seconds; None: as long as it takes.
-        poll
-            Seconds between two looks where the server sends no events.
-        """
+        """See `Client.wait`."""
         return await self._run(jobs.wait(id_, progress=progress, timeout=timeout, poll=poll))
 
     async def catalogue(self, base: str, *, space: str | None = None) -> RemoteCatalogue:
-        """Return a base's catalogue, in the style space of a digest or the default one; what comes is what has changed."""
+        """See `Client.catalogue`."""
         link, offline = self._setting.link, self._setting.offline
         return await self._run(catalogues.catalogue(link, self.cache, base, space=space, offline=offline))
 
@@ -234,23 +203,7 @@ class AsyncClient:
         cells: int = CELLS,
         most_whole: int | None = None,
     ) -> RemoteCatalogue:
-        """Return what `xpert.select` needs for a user: the whole catalogue where it is small, else the cell near the user.
-
-        The coefficients stay here. The cell is asked for among others, so that the server does not know which was wanted.
-
-        Parameters
-        ----------
-        base
-            The base model.
-        coefficients
-            Of the user's texts, ``space.coefficients(encoder.encode(...))``, shape (n_texts, n_axes).
-        space
-            Digest of the style space; by default the one that comes with the package.
-        cells
-            So many cells are asked for, the wanted one among decoys.
-        most_whole
-            A catalogue of up to so many bytes is fetched whole, which tells nothing; by default what the cells come to.
-        """
+        """See `Client.catalogue_for`."""
         link, offline = self._setting.link, self._setting.offline
         asked = catalogue_for(
             link, self.cache, base, coefficients, space=space, cells=cells, most_whole=most_whole, offline=offline
@@ -258,42 +211,32 @@ class AsyncClient:
         return await self._run(asked)
 
     async def catalogue_info(self, base: str, *, space: str | None = None) -> CatalogueInfo:
-        """Return version, size and names of a base's catalogue."""
+        """See `Client.catalogue_info`."""
         return await self._run(catalogues.catalogue_info(base, space))
 
     async def pull(
         self, base: str, name: str, out: Path | None = None, *, progress: Progress | None = None, trust: str | None = None
     ) -> Path:
-        """Return the folder of an adapter, each file checked against its digest, and all signed by ``trust`` where it is given.
-
-        Parameters
-        ----------
-        base, name
-            The pLLM, by name or by its id in a compact catalogue.
-        out
-            Folder to copy it to; without, the cache's own is returned: to be read, and there until room is needed.
-        progress, trust
-            Told of the bytes; minisign public key, base64 or the key file's text.
-        """
+        """See `Client.pull`."""
         link, offline = self._setting.link, self._setting.offline
         return await self._run(
             catalogues.pull(link, self.cache, base, name, out=out, progress=progress, offline=offline, trust=trust)
         )
 
     def tokens(self) -> AsyncIterator[Token]:
-        """List the tokens, without their secrets; this and what follows needs a token of scope "admin"."""
+        """See `Client.tokens`."""
         return self._all(lambda after: access.tokens(after, PAGE))
 
     async def add_token(self, name: str, *, scope: Scope = "read", days: int | None = None) -> Token:
-        """Make a token; its ``secret`` is in this answer only. Without ``days`` it does not expire."""
+        """See `Client.add_token`."""
         return await self._run(access.add_token(name, scope, days))
 
     async def revoke_token(self, id_: str) -> None:
-        """Refuse a token from now on; on every replica within seconds."""
+        """See `Client.revoke_token`."""
         await self._run(access.revoke_token(id_))
 
     def audit(self) -> AsyncIterator[AuditEntry]:
-        """List who wrote what, newest first."""
+        """See `Client.audit`."""
         return self._all(lambda after: access.audit(after, PAGE))
 
     async def _all(self, page: Callable[[str | None], Operation[Page[T]]]) -> AsyncIterator[T]:

@@ -24,20 +24,7 @@ from xpert.client.exchange import Answer, AttemptError, Effect, Exchange, Operat
 from xpert.client.link import TokenSource, segment
 from xpert.client.setting import HOPS, Setting, http_options
 from xpert.core.signing import SecretKey
-from xpert.wire import (
-    AuditEntry,
-    Base,
-    CatalogueInfo,
-    Job,
-    JobKind,
-    JobState,
-    Page,
-    Pllm,
-    SampleAnswer,
-    Space,
-    Token,
-    Version,
-)
+from xpert.wire import AuditEntry, Base, CatalogueInfo, Job, JobKind, JobState, Page, Pllm, SampleAnswer, Space, Token, Version
 from xpert.wire.bodies import Scope
 
 T = TypeVar("T")
@@ -296,8 +283,12 @@ class Client:
         ----------
         base, name
             The pLLM, by name or by its id in a compact catalogue.
-        out, progress, trust
-            Folder to copy it to, else it is the cache's own, to be read; told of the bytes; minisign public key or its file.
+        out
+            Folder to copy it to; without, the cache's own is returned: to be read, and there until room is needed.
+        progress
+            Told of the bytes.
+        trust
+            Minisign public key, base64 or the key file's text.
         """
         link, offline = self._setting.link, self._setting.offline
         return self._run(catalogues.pull(link, self.cache, base, name, out=out, progress=progress, offline=offline, trust=trust))
