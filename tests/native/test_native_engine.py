@@ -380,9 +380,9 @@ def test_answers_are_the_same_whatever_stays_in_memory(native: Native, case: Cas
     assert kept["ids"] == read_again["ids"]
 
 
-@pytest.mark.parametrize("programs", ["train", "prefix"])
-def test_gradients_are_the_same_to_the_bit_whatever_is_kept(native: Native, case: Case, programs: str) -> None:
-    method = {"train": "lora", "prefix": "prefix"}[programs]
-    common: dict[str, Any] = {"bundle": case.place, "programs": programs, "method": method, "samples": TWO}
+@pytest.mark.parametrize("kind", ["train", "prefix"])
+def test_gradients_are_the_same_to_the_bit_whatever_is_kept(native: Native, case: Case, kind: str) -> None:
+    method = {"train": "lora", "prefix": "prefix"}[kind]
+    common: dict[str, Any] = {"bundle": case.place, "programs": kind, "method": method, "samples": TWO}
     least, most = (native.call("engine.gradients", **common, most_kept=n) for n in (0, 1e9))
     assert least["gradients"] == most["gradients"]

@@ -83,7 +83,7 @@ def _training_methods(g: Geometry, bucket: Bucket) -> Defined:
         found = inner(trained[id(x)], *rest)
         y = outer(*found[SHOWN:], *rest)
         gradients = torch.autograd.grad(y, list(trained.values()), dy)
-    kept = tuple(value.detach().clone() for value in found)
+    kept = tuple(_contiguous(value.detach()) for value in found)
     methods: dict[str, Method] = {
         "inner": (inner, (x, *inputs)),
         "outer": (outer, (*kept[SHOWN:], *inputs)),
@@ -117,7 +117,7 @@ def _generation_methods(g: Geometry, bucket: Bucket) -> Defined:
         now = slice(length, length + n)
         context = (mask[now, : length + n], cos[now], sin[now])
         inputs = (x[:, now], *context, *example.inputs, *cache)
-        methods[name] = (read, tuple(value.clone(memory_format=torch.contiguous_format) for value in inputs))
+        methods[name] = (read, tuple(_contiguous(value) for value in inputs))
         references[name] = (whole[0][:, now], whole[1][:, now], whole[2][:, now])
     rows = bucket.vocabulary_block or g.vocabulary
     head = (torch.randn(1, 1, g.hidden, generator=random), torch.ones(g.hidden), torch.randn(rows, g.hidden) * 0.05)
@@ -128,6 +128,11 @@ def _context(g: Geometry, length: int, *, before: int = 0) -> tuple[Tensor, Tens
     """Return mask, cosines and sines of tokens that stand behind ``before`` places, open to all of them."""
     mask, cos, sin = (torch.from_numpy(table) for table in context_tables(g, before + length))
     return mask[before:].clone(), cos[before:].clone(), sin[before:].clone()
+
+
+def _contiguous(value: Tensor) -> Tensor:
+    """Copy a value as hosts hand it over: strides of examples are exported too, and values that were turned over have others."""
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 class _ExampleLayer:
