@@ -13,11 +13,13 @@ from typing import Any
 
 from xpert.core.errors import FileFormatError, NotFoundError
 from xpert.core.files import read_json, tensor_layout
+from xpert.core.signing import SUFFIX, verify_file
 from xpert_mobile.geometry import PRECISIONS, SCALED, Geometry, layer_weights
 from xpert_mobile.weights import weight_shapes
 
 FORMAT, VERSION = "xpert-bundle", 1
-MANIFEST, SIGNATURE = "manifest.json", "manifest.json.minisig"
+MANIFEST = "manifest.json"
+SIGNATURE = MANIFEST + SUFFIX
 MINIMUM_RUNTIME = "0.1.0"
 """Oldest runtime that can use the bundles written here."""
 
@@ -108,9 +110,7 @@ def read_bundle(folder: Path, *, public_key: str | None = None, with_weights: bo
     if not (folder / MANIFEST).is_file():
         raise NotFoundError(f"'{folder}' is no bundle: it has no {MANIFEST}. Make one with: xpert mobile export MODEL")
     if public_key is not None:
-        from xpert_mobile.signing import check_signature
-
-        check_signature(folder / MANIFEST, public_key)
+        verify_file(folder / MANIFEST, public_key)
     manifest = read_json(folder / MANIFEST, format=FORMAT, max_version=VERSION)
     try:
         problems = [*_header_problems(manifest), *_file_problems(folder, manifest, with_weights=with_weights)]
