@@ -13,7 +13,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from xpert.core.encoder import SentenceEncoder
-from xpert.core.errors import InputError, XpertError
+from xpert.core.errors import XpertError
 from xpert.core.files import sha256_hex
 from xpert.core.runtime import PersonalizeOptions, PersonalizeResult, Progress
 from xpert.core.texts import PersonalText
@@ -85,8 +85,6 @@ class NativeRuntime:
     ) -> PersonalizeResult:
         """See `DeviceRuntime.personalize`."""
         options = options or PersonalizeOptions()
-        if not texts:
-            raise InputError("There are no texts to fine-tune on. Give at least one, better 20 or more.")
         start = resolve(init_adapter) if init_adapter else None
         rank = max(options.rank, rank_of(start))
         bundle = training_bundle(resolve(base), texts, rank=rank, batch=options.batch_size, cache=cache)

@@ -23,7 +23,6 @@ SIGNATURE = MANIFEST + SUFFIX
 MINIMUM_RUNTIME = "0.1.0"
 """Oldest runtime that can use the bundles written here."""
 
-CHUNK = 1 << 20
 MANY = 4
 """Problems that one message tells at most."""
 
@@ -69,12 +68,9 @@ def seal(folder: Path, parts: Mapping[str, Any]) -> bytes:
 
 def entry_of(path: Path) -> dict[str, Any]:
     """Return a file's size and SHA-256."""
-    total, size = hashlib.sha256(), 0
     with path.open("rb") as stream:
-        while block := stream.read(CHUNK):
-            total.update(block)
-            size += len(block)
-    return {"bytes": size, "sha256": total.hexdigest()}
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return {"bytes": stream.tell(), "sha256": digest}
 
 
 def present(folder: Path) -> Iterator[str]:
