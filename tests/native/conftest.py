@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from native_cases import Native, build_tool
+from native_cases import Native, tool
 
 
 @pytest.fixture(scope="session")
 def native() -> Iterator[Native]:
     """The native core, built where it is missing (./taskw native does that before)."""
-    found = Native(build_tool().Build(tests=True).build())
+    found = Native(tool("build").Build(tests=True).build())
     yield found
     found.close()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cells_cases import evenly, whole_of
-from native_cases import NATIVE, Native, Surface, build_tool
+from native_cases import NATIVE, Native, Surface, tool
 
 from xpert.core.cutting import cut
 from xpert.core.data import axis_texts
@@ -30,7 +30,7 @@ INPUTS = 20_000
 
 
 def built(sanitize: str) -> Iterator[Native]:
-    native = Native(build_tool().Build(tests=True, sanitize=sanitize).build())
+    native = Native(tool("build").Build(tests=True, sanitize=sanitize).build())
     yield native
     native.close()
 
