@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -44,3 +45,11 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for program in folder.glob("*.pte"):
         if not (kept / program.name).exists():
             write_atomic(kept / program.name, program.read_bytes())
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let this process and those it starts hear SIGINT: a shell that runs the tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

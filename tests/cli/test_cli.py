@@ -99,7 +99,7 @@ def test_personalize_from_a_pllm(work: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_so_and_goes_on(work: Path) -> None:
+def test_an_interrupted_run_says_so_and_goes_on(work: Path, interruptible: None) -> None:
     command = [sys.executable, "-m", "xpert", "personalize", str(work / "mine.jsonl"), "-o", str(work / "cut")]
     running = subprocess.Popen([*command, "--max-steps", "2000"], stderr=subprocess.PIPE, text=True)
     checkpoint = work / ".cut.checkpoint.safetensors"

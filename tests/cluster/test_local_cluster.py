@@ -53,7 +53,7 @@ def test_all_samples_become_ready(tmp_path: Path) -> None:
     assert not living(tmp_path) and not list(tmp_path.glob("xpert-cluster-*"))
 
 
-def test_control_c_ends_all_in_order(tmp_path: Path) -> None:
+def test_control_c_ends_all_in_order(tmp_path: Path, interruptible: None) -> None:
     """The terminal sends it to the whole group, the database and the API server included."""
     process = started(tmp_path)
     assert process.stdout

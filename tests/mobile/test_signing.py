@@ -14,7 +14,7 @@ from xpert.cli.app import app
 from xpert.core.errors import FileFormatError, InputError, NotFoundError, UntrustedError
 from xpert.core.signing import SecretKey, read_public_key, verify_signature
 from xpert_mobile.bundle.manifest import MANIFEST, SIGNATURE, read_bundle, seal
-from xpert_mobile.signing import sign_bundle
+from xpert_mobile.bundle.signing import sign_bundle
 
 # The example of minisign's documentation: a signature made by another program.
 PUBLIC_KEY = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"

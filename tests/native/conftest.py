@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from native_cases import Native, build_tool
+from native_cases import Native, tool
 
 # Needs a cross compiler and an emulator, which nothing else here does: ./taskw mobile:arm64 names the file, and so runs it.
 collect_ignore = ["test_native_arm64.py"]
@@ -13,7 +13,7 @@ collect_ignore = ["test_native_arm64.py"]
 @pytest.fixture(scope="session")
 def native() -> Iterator[Native]:
     """The native core, built where it is missing (./taskw native does that before)."""
-    found = Native(build_tool().Build(tests=True).build())
+    found = Native(tool("build").Build(tests=True).build())
     yield found
     found.close()
 

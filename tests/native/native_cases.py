@@ -17,9 +17,9 @@ NATIVE = Path(__file__).parents[2] / "mobile" / "native"
 INTERNAL, BAD_INPUT, BAD_FILE, MISMATCH, NOT_FOUND, STORAGE, UNTRUSTED = 1, 3, 4, 5, 6, 8, 14
 
 
-def build_tool() -> ModuleType:
-    """The module mobile/native/tools/build.py."""
-    spec = importlib.util.spec_from_file_location("xpert_native_build", NATIVE / "tools" / "build.py")
+def tool(name: str) -> ModuleType:
+    """A module of mobile/native/tools."""
+    spec = importlib.util.spec_from_file_location(f"xpert_native_{name}", NATIVE / "tools" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +84,30 @@ def test_a_run_that_its_callback_ended_goes_on_to_the_same_bits(runtime: NativeR
     assert read_adapter(resumed.adapter).digest == read_adapter(whole.adapter).digest
     with pytest.raises(InputError):
         runtime.personalize(base, [], tmp_path / "none", cache=cache)
+
+
+@pytest.mark.slow
+def test_an_interrupt_that_comes_while_the_core_computes_ends_the_run(
+    runtime: NativeRuntime, cache: Path, tmp_path: Path, interruptible: None
+) -> None:
+    stepped, told = threading.Event(), []
+
+    def interrupt() -> None:
+        stepped.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def on_step(step: int, *_: object) -> None:
+        told.append(step)
+        stepped.set()
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    options = replace(OPTIONS, max_steps=500, patience=500)
+    with pytest.raises(KeyboardInterrupt):
+        runtime.personalize(resolve("starter:base"), TEXTS, tmp_path / "cut", options=options, cache=cache, progress=on_step)
+    sender.join()
+    assert len(told) < 500
+    assert [path.name for path in tmp_path.iterdir()] == [".cut.checkpoint.safetensors"]
 
 
 @pytest.mark.slow

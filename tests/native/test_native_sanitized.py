@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fuzz_seeds import fuzz_seeds
-from native_cases import NATIVE, Native, build_tool
+from native_cases import NATIVE, Native, tool
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ INPUTS = 20_000
 
 
 def built(sanitize: str) -> Iterator[Native]:
-    native = Native(build_tool().Build(tests=True, sanitize=sanitize).build())
+    native = Native(tool("build").Build(tests=True, sanitize=sanitize).build())
     yield native
     native.close()
 

@@ -6,7 +6,7 @@ import ctypes
 import subprocess
 
 import pytest
-from native_cases import build_tool
+from native_cases import tool
 
 from xpert.core.errors import UntrustedError
 from xpert.core.signing import SecretKey, verify_signature
@@ -18,7 +18,7 @@ DATA = b'{"format": "xpert-bundle"}\n'
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The core's Rust libraries, as they are linked into libxpert."""
     out = tmp_path_factory.mktemp("libraries") / "liblibraries.so"
-    archive = ["-Wl,--whole-archive", str(build_tool().Build()._archive()), "-Wl,--no-whole-archive"]
+    archive = ["-Wl,--whole-archive", str(tool("build").Build()._archive()), "-Wl,--no-whole-archive"]
     subprocess.run(["c++", "-shared", "-o", str(out), *archive, "-lpthread", "-ldl", "-lm"], check=True)
     return ctypes.CDLL(str(out))
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
 import unicodedata
-from types import ModuleType
 
 import numpy as np
 import pytest
-from native_cases import BAD_INPUT, NATIVE, Native, PartError
+from native_cases import BAD_INPUT, Native, PartError, tool
 
 from xpert.core.data import exemplars, levels, stylebank, users
 from xpert.core.surface import SURFACE_NAMES, surface_statistics
@@ -21,15 +18,6 @@ PIECES = [
     "𝒜", "𐐀", "...", "**",
     " - ", "\n- x", "\n12) ", "\n•\t", "the ", "let’s ", "'tis ", "THOU ", "ΟΔΥΣΣΕΥΣ", "Σ'",
 ]  # fmt: skip
-
-
-def tables_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("unicode_tables", NATIVE / "tools" / "unicode_tables.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def agree(native: Native, texts: list[str]) -> None:
@@ -44,16 +32,16 @@ def test_the_names_are_the_sdks(native: Native) -> None:
 
 
 def test_every_character_is_classed_as_python_does(native: Native) -> None:
-    tool = tables_tool()
+    tables = tool("unicode_tables")
     ours = native.call("text.classes")
     known = native.call("text.names")["unicode"] == unicodedata.unidata_version
-    for c in tool.characters():
+    for c in tables.characters():
         # A later Unicode gives classes to characters that had none.
-        assert ours[ord(c)] == tool.flags(c) or not (known or ours[ord(c)]), hex(ord(c))
+        assert ours[ord(c)] == tables.flags(c) or not (known or ours[ord(c)]), hex(ord(c))
 
 
 def test_every_character_has_pythons_lower_case(native: Native) -> None:
-    texts = [c for c in tables_tool().characters() if unicodedata.category(c) in {"Lu", "Lt", "Nl", "So"}]
+    texts = [c for c in tool("unicode_tables").characters() if unicodedata.category(c) in {"Lu", "Lt", "Nl", "So"}]
     texts += ["ΣΑΣ", "ΑΣ", "ΑΣ.Σ", "Α'Σ", "Α’Σ'Α", "Σ", "ΑΣ\u0301", "\u0301Σ", "İΣ", "AΣ\u00adB"]
     assert ["".join(map(chr, low)) for low in native.call("text.lower", texts=texts)] == [text.lower() for text in texts]
 

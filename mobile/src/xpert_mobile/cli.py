@@ -104,7 +104,7 @@ def sign(
     as_json: JsonOption = False,
 ) -> None:
     """Check a bundle and sign its manifest."""
-    from xpert_mobile.signing import sign_bundle
+    from xpert_mobile.bundle.signing import sign_bundle
 
     secret = SecretKey.read(key)
     signed = sign_bundle(bundle, secret)

@@ -13,7 +13,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from xpert.core.encoder import SentenceEncoder
-from xpert.core.errors import InputError, XpertError
+from xpert.core.errors import XpertError
 from xpert.core.files import sha256_hex
 from xpert.core.runtime import PersonalizeOptions, PersonalizeResult, Progress
 from xpert.core.texts import PersonalText
@@ -83,20 +83,8 @@ class NativeRuntime:
         cache: Path,
         progress: Progress | None = None,
     ) -> PersonalizeResult:
-        """Fine-tune an adapter on ``texts``; a run that was cut off goes on from its last checkpoint, to the same bits.
-
-        Raises
-        ------
-        InputError
-            There are no texts, or the base's architecture cannot be exported.
-        MismatchError
-            The adapter to start from belongs to another base.
-        TrainingError
-            The loss became NaN, or a checkpoint belongs to another run.
-        """
+        """See `DeviceRuntime.personalize`."""
         options = options or PersonalizeOptions()
-        if not texts:
-            raise InputError("There are no texts to fine-tune on. Give at least one, better 20 or more.")
         start = resolve(init_adapter) if init_adapter else None
         rank = max(options.rank, rank_of(start))
         bundle = training_bundle(resolve(base), texts, rank=rank, batch=options.batch_size, cache=cache)
@@ -117,7 +105,7 @@ class NativeRuntime:
         return _result(found)
 
     def training_step(self, base: Path, texts: Sequence[PersonalText], *, cache: Path, threads: int = 2) -> Callable[[], None]:
-        """Return a function that runs one training step on ``texts``, everything loaded; for measuring.
+        """See `DeviceRuntime.training_step`.
 
         The C API trains whole runs: the function is a run of one step from an adapter that is new every time.
         """
@@ -142,7 +130,7 @@ class NativeRuntime:
         threads: int = 2,
         cache: Path,
     ) -> list[str]:
-        """Answer ``prompts`` greedily with the base or with base + adapter."""
+        """See `DeviceRuntime.generate`."""
         if not prompts:
             return []
         folder = resolve(adapter) if adapter else None

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int, c_int32, c_size_t, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -159,25 +160,39 @@ class NativeEngine:
     def personalize(
         self, prompts: Sequence[str | None], texts: Sequence[str], request: Mapping[str, Any], on_step: OnStep | None = None
     ) -> dict[str, Any]:
-        """Fine-tune an adapter; an error that ``on_step`` raises ends the run after a checkpoint, and is raised again."""
+        """Fine-tune an adapter; what ``on_step`` raises ends the run after a checkpoint, as Ctrl-C does, and is raised again.
+
+        It is called in another thread.
+        """
         raised: list[BaseException] = []
 
         def step(_: object, number: int, n_steps: int, loss: float, held_out: float) -> int:
             return _guarded(raised, lambda: on_step(number, n_steps, loss, held_out) if on_step else None)
 
-        given = _json(request)
-        return self._answer(
-            "xpert_personalize", self._handle, _texts(prompts), _texts(texts), len(texts), given, _STEP(step), None, raised=raised
-        )
+        arguments = (_texts(prompts), _texts(texts), len(texts), _json(request), _STEP(step), None)
+        return self._interruptible("xpert_personalize", *arguments, raised=raised)
 
     def generate(self, prompt: str, request: Mapping[str, Any] | None = None, on_piece: OnPiece | None = None) -> dict[str, Any]:
-        """Answer a prompt; an error that ``on_piece`` raises ends the answer, and is raised again."""
+        """Answer a prompt; what ``on_piece`` raises, in another thread, ends the answer, as Ctrl-C does, and is raised again."""
         raised: list[BaseException] = []
 
         def piece(_: object, text: Any) -> int:
             return _guarded(raised, lambda: on_piece(ctypes.string_at(text.data, text.size).decode()) if on_piece else None)
 
-        return self._answer("xpert_generate", self._handle, _text(prompt), _json(request), _PIECE(piece), None, raised=raised)
+        return self._interruptible("xpert_generate", _text(prompt), _json(request), _PIECE(piece), None, raised=raised)
+
+    def _interruptible(self, name: str, *arguments: Any, raised: list[BaseException]) -> dict[str, Any]:
+        """Call a function with a callback in a thread of its own.
+
+        Python runs signal handlers in its first thread: what they raise on the way into a callback, ctypes drops, and Ctrl-C
+        would be lost. In a thread, callbacks hear no signals; the first thread does, at once, while it waits.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                return pool.submit(self._answer, name, self._handle, *arguments, raised=raised).result()
+            except BaseException as error:
+                raised.append(error)  # so that the next callback ends the call, for which the pool waits
+                raise
 
     def _answer(self, name: str, *arguments: Any, raised: Sequence[BaseException] = ()) -> dict[str, Any]:
         found = c_void_p()
@@ -206,7 +221,9 @@ def error_of(status: int, message: str) -> XpertError:
 
 
 def _guarded(raised: list[BaseException], call: Callable[[], object]) -> int:
-    """Run a callback: what it raises cannot pass through C, and is kept."""
+    """Run a callback where nothing was raised yet: what it raises cannot pass through C, and is kept."""
+    if raised:
+        return 1
     try:
         call()
     except BaseException as error:  # KeyboardInterrupt too ends the native call

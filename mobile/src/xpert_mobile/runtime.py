@@ -41,17 +41,7 @@ class ExecuTorchRuntime:
         cache: Path,
         progress: Progress | None = None,
     ) -> PersonalizeResult:
-        """Fine-tune an adapter on ``texts``; a run that was cut off goes on from its last checkpoint, to the same bits.
-
-        Raises
-        ------
-        InputError
-            There are no texts, or the base's architecture cannot be exported.
-        MismatchError
-            The adapter to start from belongs to another base.
-        TrainingError
-            The loss became NaN, an export deviates from torch, or a checkpoint belongs to another run.
-        """
+        """See `DeviceRuntime.personalize`."""
         options = options or PersonalizeOptions()
         folder = resolve(base)
         geometry = read_geometry(folder)
@@ -82,7 +72,7 @@ class ExecuTorchRuntime:
         return LayerwiseModel(base, geometry, program, batch=options.batch_size, length=length)
 
     def training_step(self, base: Path, texts: Sequence[PersonalText], *, cache: Path, threads: int = 2) -> Callable[[], None]:
-        """Return a function that runs one training step on ``texts``, everything loaded; for measuring."""
+        """See `DeviceRuntime.training_step`."""
         folder = resolve(base)
         geometry = read_geometry(folder)
         samples = encode_texts(folder, texts, geometry)
@@ -102,7 +92,7 @@ class ExecuTorchRuntime:
         threads: int = 2,
         cache: Path,
     ) -> list[str]:
-        """Answer ``prompts`` greedily with the base or with base + adapter."""
+        """See `DeviceRuntime.generate`."""
         from xpert_mobile.export_cache import Bucket, generation_path
 
         folder = resolve(base)

@@ -13,15 +13,16 @@ from typing import Any
 
 from xpert.core.errors import FileFormatError, NotFoundError
 from xpert.core.files import read_json, tensor_layout
+from xpert.core.signing import SUFFIX, verify_file
 from xpert_mobile.geometry import PRECISIONS, SCALED, Geometry, layer_weights
 from xpert_mobile.weights import weight_shapes
 
 FORMAT, VERSION = "xpert-bundle", 1
-MANIFEST, SIGNATURE = "manifest.json", "manifest.json.minisig"
+MANIFEST = "manifest.json"
+SIGNATURE = MANIFEST + SUFFIX
 MINIMUM_RUNTIME = "0.1.0"
 """Oldest runtime that can use the bundles written here."""
 
-CHUNK = 1 << 20
 MANY = 4
 """Problems that one message tells at most."""
 
@@ -67,12 +68,9 @@ def seal(folder: Path, parts: Mapping[str, Any]) -> bytes:
 
 def entry_of(path: Path) -> dict[str, Any]:
     """Return a file's size and SHA-256."""
-    total, size = hashlib.sha256(), 0
     with path.open("rb") as stream:
-        while block := stream.read(CHUNK):
-            total.update(block)
-            size += len(block)
-    return {"bytes": size, "sha256": total.hexdigest()}
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return {"bytes": stream.tell(), "sha256": digest}
 
 
 def present(folder: Path) -> Iterator[str]:
@@ -108,9 +106,7 @@ def read_bundle(folder: Path, *, public_key: str | None = None, with_weights: bo
     if not (folder / MANIFEST).is_file():
         raise NotFoundError(f"'{folder}' is no bundle: it has no {MANIFEST}. Make one with: xpert mobile export MODEL")
     if public_key is not None:
-        from xpert_mobile.signing import check_signature
-
-        check_signature(folder / MANIFEST, public_key)
+        verify_file(folder / MANIFEST, public_key)
     manifest = read_json(folder / MANIFEST, format=FORMAT, max_version=VERSION)
     try:
         problems = [*_header_problems(manifest), *_file_problems(folder, manifest, with_weights=with_weights)]

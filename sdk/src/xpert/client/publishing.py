@@ -20,7 +20,7 @@ from xpert.core import data
 from xpert.core.data import StyledText
 from xpert.core.errors import AccessError, FileFormatError, InputError, NotFoundError, UnavailableError, UnsafeFileError
 from xpert.core.exemplars import check_probes, chosen, read_exemplars, save_exemplars
-from xpert.core.files import read_bytes, read_safetensors
+from xpert.core.files import ADAPTER_FILES, read_bytes, read_safetensors
 from xpert.core.signing import SecretKey
 from xpert.core.texts import read_texts
 from xpert.wire import (
@@ -45,7 +45,6 @@ from xpert.wire import (
 )
 from xpert.wire.bodies import UploadKind
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -268,11 +267,12 @@ def push(
     folder: Path, base: str, name: str, *, publish: bool, progress: Progress | None, key: SecretKey | None
 ) -> Operation[Pllm]:
     """Upload an adapter, with its signature where a key is given, and register it."""
-    draft(PllmDraft, name=name, base=base, files={"adapter_config.json": "0" * 64})  # a wrong name is found before the upload
+    draft(PllmDraft, name=name, base=base, files={ADAPTER_FILES[0]: "0" * 64})  # a wrong name is found before the upload
     with tempfile.TemporaryDirectory(prefix="xpert-") as stage:
+        beside = []
         if key is not None:
             yield from work(partial(adapter_files, folder))  # a broken one is not signed
-        beside = [(yield from work(partial(write_signature, folder, Path(stage), key)))] if key is not None else []
+            beside.append((yield from work(partial(write_signature, folder, Path(stage), key))))
         files = yield from upload_adapter(folder, progress=progress, beside=beside)
     return (yield from register(base, name, files, publish=publish))
 

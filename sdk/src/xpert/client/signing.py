@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from xpert.client.cache import file_sha256
 from xpert.core.errors import NotFoundError, UntrustedError
-from xpert.core.files import read_bytes, read_json, write_json
+from xpert.core.files import ADAPTER_FILES, read_json, write_json
 from xpert.core.signing import SecretKey, verify_signature
 
 FILE = "xpert_signature.json"
 FORMAT, VERSION = "xpert-signature", 1
 
-SIGNED = ("adapter_config.json", "adapter_model.safetensors")
+SIGNED = ADAPTER_FILES
 """What a signature is over; the weights name their base, so that it is bound too."""
 
 
 def write_signature(folder: Path, out: Path, key: SecretKey) -> Path:
     """Sign the adapter in ``folder``, write the signature's file into the folder ``out`` and return it."""
-    comment = f"xpert-adapter {digest_of(folder, SIGNED[1])[:12]}"  # no date: the same adapter gives the same file
+    comment = f"xpert-adapter {file_sha256(folder / SIGNED[1])[:12]}"  # no date: the same adapter gives the same file
     text = key.sign(_statement(folder), comment=comment)
     write_json(out / FILE, {"format": FORMAT, "version": VERSION, "signature": text})
     return out / FILE
@@ -55,11 +55,6 @@ def check_adapter(folder: Path, files: Mapping[str, str], public_key: str, *, na
     verify_signature(_statement(folder), text, public_key, what=what)
 
 
-def digest_of(folder: Path, name: str) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(read_bytes(folder / name)).hexdigest()
-
-
 def _statement(folder: Path) -> bytes:
     """Return what is signed: a line a file, as sha256sum prints it."""
-    return "".join(f"{digest_of(folder, name)}  {name}\n" for name in SIGNED).encode()
+    return "".join(f"{file_sha256(folder / name)}  {name}\n" for name in SIGNED).encode()

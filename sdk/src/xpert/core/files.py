@@ -22,7 +22,10 @@ from xpert.core.errors import FileFormatError, InputError, NotFoundError, Storag
 
 Tensors = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
-OURS = ("adapter_config.json", "config.json", "state.json")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+"""Configuration and weights of an adapter in PEFT's format."""
+
+OURS = (ADAPTER_FILES[0], "config.json", "state.json")
 """Files that mark a folder as a model, an adapter or a checkpoint, which may be replaced by the next one."""
 
 UMASK = os.umask(0o077)

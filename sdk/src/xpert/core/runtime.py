@@ -122,7 +122,17 @@ class DeviceRuntime(Protocol):
         cache: Path,
         progress: Progress | None = None,
     ) -> PersonalizeResult:
-        """Fine-tune an adapter on ``texts``; a run that was cut off goes on from its last step."""
+        """Fine-tune an adapter on ``texts``; a run that was cut off goes on from its last checkpoint, to the same bits.
+
+        Raises
+        ------
+        InputError
+            There are no texts, or the base's architecture cannot be exported.
+        MismatchError
+            The adapter to start from belongs to another base.
+        TrainingError
+            The loss became NaN, an export deviates from torch, or a checkpoint belongs to another run.
+        """
         ...
 
     def training_step(self, base: Path, texts: Sequence[PersonalText], *, cache: Path, threads: int = 2) -> Callable[[], None]:
@@ -130,7 +140,14 @@ class DeviceRuntime(Protocol):
         ...
 
     def generate(
-        self, base: Path, prompts: Sequence[str], *, adapter: Path | None = None, max_new_tokens: int = 100, cache: Path
+        self,
+        base: Path,
+        prompts: Sequence[str],
+        *,
+        adapter: Path | None = None,
+        max_new_tokens: int = 100,
+        threads: int = 2,
+        cache: Path,
     ) -> list[str]:
         """Answer ``prompts`` greedily with the base or with base + adapter."""
         ...

@@ -159,6 +159,21 @@ def verify_signature(data: bytes, signature: str | None, public_key: str, *, wha
     return comment
 
 
+def verify_file(path: Path, public_key: str) -> str:
+    """Check the signature beside a file, which is named as the file with `SUFFIX`, and return its trusted comment.
+
+    Raises
+    ------
+    UntrustedError
+        The signature is missing, of another key, or wrong.
+    InputError
+        The public key, given as in `read_public_key`, cannot be read.
+    """
+    beside = path.with_name(path.name + SUFFIX)
+    text = read_bytes(beside).decode(errors="replace") if beside.is_file() else None
+    return verify_signature(read_bytes(path), text, read_public_key(public_key), what=f"'{path}'")
+
+
 def _is_right(key: bytes, signature: bytes, data: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as dump_tensors
 
 from xpert.core.errors import FileFormatError, MismatchError, NotFoundError
-from xpert.core.files import read_bytes, read_safetensors, sha256_hex, staged_folder
+from xpert.core.files import ADAPTER_FILES, read_bytes, read_safetensors, sha256_hex, staged_folder
 from xpert.models.digest import file_digest, weight_files
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+CONFIG, WEIGHTS = ADAPTER_FILES
 BASE_KEY = "xpert_base_digest"
 """Key in the safetensors metadata that names the base's digest: PEFT reads such a file without noticing."""
 

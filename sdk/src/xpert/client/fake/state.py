@@ -20,7 +20,7 @@ from xpert.core.delta import export_delta
 from xpert.core.errors import ConflictError, FileFormatError, InputError, MismatchError, NotFoundError, XpertError
 from xpert.core.exemplars import Exemplars, load_exemplars
 from xpert.core.explanation import Explanation
-from xpert.core.files import read_safetensors, sha256_hex, write_safetensors
+from xpert.core.files import ADAPTER_FILES, read_safetensors, sha256_hex, write_safetensors
 from xpert.core.space import NEUTRAL, StyleSpace
 from xpert.wire import (
     AuditEntry,
@@ -41,7 +41,7 @@ from xpert.wire import (
     WordBody,
 )
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+CONFIG, WEIGHTS = ADAPTER_FILES
 
 
 class State:
