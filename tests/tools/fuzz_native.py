@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzz_seeds import fuzz_seeds
-from native_cases import build_tool
+from native_cases import tool
 
 from xpert_mobile.bundle.making import BundleOptions, export_bundle
 
@@ -49,11 +49,11 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("out/fuzz"), help="folder of the inputs that are found")
     asked = parser.parse_args()
     compiler = _compiler()
-    tool = build_tool()
+    build = tool("build")
     definitions = (f"CMAKE_CXX_COMPILER={compiler}", "XPERT_FUZZER=ON")
     try:
-        built = tool.Build(tests=True, sanitize=SANITIZERS, definitions=definitions).build() / "bin"
-    except tool.BuildError as error:
+        built = build.Build(tests=True, sanitize=SANITIZERS, definitions=definitions).build() / "bin"
+    except build.BuildError as error:
         sys.exit(f"fuzz: {error}")
     seeds = _seeds(asked.keep / "seeds")
     targets = asked.targets or sorted(seeds)
