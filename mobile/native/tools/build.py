@@ -82,6 +82,8 @@ class Build:
             A tool is missing, or a step failed; what it said is on stderr.
         """
         if self.folder.exists():
+            for library in self.folder.glob("lib/*"):
+                library.touch()  # `xpert_mobile` takes the newest: the one that was asked for last, not the one built last
             return self.folder
         kit, archive = _kit(), self._archive()
         with _locked("native"):
