@@ -47,8 +47,8 @@ class CellsTest {
         cells().candidates { 20 }
         val other = asked()
         assertEquals(8, other.toSet().size)
-        // The new one is there; the old one is no decoy, and where the new one was, another one comes.
-        assertTrue((other - before.toSet()).size in 1..2)
+        // The new one is there, and where it was a decoy another one comes; nothing is new where both of them are decoys.
+        assertTrue((other - before.toSet()).size <= 2)
     }
 
     @Test fun everyPhoneHasDecoysOfItsOwn() = runBlocking {
