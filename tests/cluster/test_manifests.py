@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +95,20 @@ def test_a_pod_that_asks_for_more_is_refused(plane: ControlPlane, tree: Path, fo
     assert "violates PodSecurity" in done.stderr
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_container_is_bounded_and_every_selector_finds_its_pods(plane: ControlPlane, tree: Path, overlay: str) -> None:
-    found = built(plane, tree / "overlays" / overlay)
+def pods_of(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The templates of all pods that manifests bring, Ray's included."""
     pods = [body["spec"]["template"] for body in found if body["kind"] == "Deployment"]
     for body in found:
         if body["kind"] == "RayService":
             config = body["spec"]["rayClusterConfig"]
             pods += [group["template"] for group in [config["headGroupSpec"], *config["workerGroupSpecs"]]]
+    return pods
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_container_is_bounded_and_every_selector_finds_its_pods(plane: ControlPlane, tree: Path, overlay: str) -> None:
+    found = built(plane, tree / "overlays" / overlay)
+    pods = pods_of(found)
     for pod in pods:
         for container in pod["spec"]["containers"]:
             assert {"cpu", "memory"} <= set(container["resources"]["requests"]), container["name"]
@@ -147,11 +153,7 @@ def test_what_scales_is_left_to_scale_and_every_node_can_be_drained(plane: Contr
 def test_whatever_has_metrics_is_watched(plane: ControlPlane, tree: Path, overlay: str) -> None:
     """A monitor selects labels and names a port: that both are there is nobody's else to check."""
     found = built(plane, tree / "overlays" / overlay)
-    pods = [body["spec"]["template"] for body in found if body["kind"] == "Deployment"]
-    for body in found:
-        if body["kind"] == "RayService":
-            config = body["spec"]["rayClusterConfig"]
-            pods += [group["template"] for group in [config["headGroupSpec"], *config["workerGroupSpecs"]]]
+    pods = pods_of(found)
     services = [body for body in found if body["kind"] == "Service"]
     watched = set()
     for body in found:

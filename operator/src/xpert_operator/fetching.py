@@ -25,9 +25,9 @@ from xpert.core.errors import (
     UnavailableError,
     XpertError,
 )
+from xpert.core.files import ADAPTER_FILES
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-FILES = (CONFIG, WEIGHTS)
+FILES = CONFIG, WEIGHTS = ADAPTER_FILES
 CHUNK = 1 << 20
 PATIENCE = httpx2.Timeout(30.0, connect=10.0)
 
