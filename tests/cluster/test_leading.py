@@ -13,17 +13,21 @@ from lightkube import AsyncClient, KubeConfig
 
 from xpert_operator.leading import Leader, LostError
 
-LEASE_S = 0.6
+LEASE_S = 2.4
 
 
 class ApiServer:
-    """Keeps one Lease; away for as many requests as are said."""
+    """Keeps one Lease; away, or silent, for as many requests as are said."""
 
     def __init__(self, *, away: int = 0) -> None:
-        self.away, self.version, self.lease = away, 0, {}
+        self.away, self.silent, self.version, self.lease = away, 0, 0, {}
         self.refused = 0
 
-    def answer(self, request: httpx2.Request) -> httpx2.Response:
+    async def answer(self, request: httpx2.Request) -> httpx2.Response:
+        if self.silent:
+            self.silent -= 1
+            self.refused += 1
+            await asyncio.Event().wait()
         if self.away:
             self.away -= 1
             self.refused += 1
@@ -72,6 +76,22 @@ def test_a_restart_of_the_api_server_costs_no_lease() -> None:
         server.away = 2
         await until(lambda: server.version >= 4)
         assert not keeping.done() and server.refused == 2
+        keeping.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_never_answered_costs_no_lease() -> None:
+    server = ApiServer()
+
+    async def main() -> None:
+        leader = server.leader()
+        await leader.acquire()
+        keeping = asyncio.create_task(leader.keep())
+        await until(lambda: server.version >= 2)
+        server.silent = 1
+        await until(lambda: server.version >= 4)
+        assert not keeping.done() and server.refused == 1
         keeping.cancel()
 
     asyncio.run(main())

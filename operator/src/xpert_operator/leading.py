@@ -74,11 +74,11 @@ class Leader:
             last = renewed + self._lease_s * 2 / RENEWALS
             try:
                 async with asyncio.timeout_at(last):
-                    if not await self._try():
+                    if not await self._try_in_time():
                         raise LostError(f"Another replica took the lease '{self._name}'.")
                 renewed, pause = loop.time(), self._lease_s / RENEWALS
             except AWAY as error:
-                log.warning("The lease could not be renewed: %s", error or type(error).__name__)
+                log.warning("The lease could not be renewed: %s", str(error) or type(error).__name__)
                 # An API server that restarts refuses at once: it is back before the lease is lost, if it is asked often enough.
                 pause = self._lease_s / RENEWALS / 4
             if loop.time() >= last:
@@ -94,10 +94,18 @@ class Leader:
     async def _try_unless_away(self) -> bool:
         """Wait on where the API server does not answer: a replica that stands by must be there when it comes back."""
         try:
-            return await self._try()
+            return await self._try_in_time()
         except AWAY as error:
-            log.warning("The lease could not be asked for: %s", error or type(error).__name__)
+            log.warning("The lease could not be asked for: %s", str(error) or type(error).__name__)
             return False
+
+    async def _try_in_time(self) -> bool:
+        """Try, but leave time for another try: an API server that starts may hold a request and never answer it.
+
+        Half of the time between renewals, as client-go bounds a request by half of its renew deadline.
+        """
+        async with asyncio.timeout(self._lease_s / RENEWALS / 2):
+            return await self._try()
 
     async def _try(self) -> bool:
         """Take or renew the lease, if nobody else holds it."""
