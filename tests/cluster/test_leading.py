@@ -47,8 +47,8 @@ class ApiServer:
     """Keeps one Lease; away, or silent, for as many requests as are said."""
 
     def __init__(self, *, away: int = 0) -> None:
-        self.away, self.silent, self.version, self.lease = away, 0, 0, {}
-        self.refused = 0
+        self.away, self.silent, self.refused, self.version = away, 0, 0, 0
+        self.lease: dict[str, Any] = {}
 
     async def answer(self, request: httpx2.Request) -> httpx2.Response:
         if self.silent:
