@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -75,17 +76,58 @@ def test_the_same_cells_are_asked_for_whenever_it_asks(fake: FakeServer, connect
     assert len(cells_asked(fake)) == 24 and len(set(cells_asked(fake)[16:]) - set(asked_first)) <= 2
 
 
+def places_of(kept: Path) -> list[list[float]]:
+    found: list[list[float]] = json.loads(kept.read_text())["decoys"]
+    return found
+
+
 def test_decoys_stay_where_they_are_when_the_catalogue_changes(fake: FakeServer, connect: Connect) -> None:
     client, texts = connect(), texts_like(fake, "p3")
     old = client.catalogue_for("starter", texts)
     kept = old.path.parent / "cells.json"
-    places = kept.read_text().split("decoys")[1]
+    places = places_of(kept)
     fake.add("starter", "new")
     new = client.catalogue_for("starter", texts)
-    assert (new.version != old.version, kept.read_text().split("decoys")[1]) == (True, places)
+    assert (new.version != old.version, places_of(kept)[: len(places)]) == (True, places)
     assert not old.path.exists() and len(list(kept.parent.glob("*.cells.xcat.safetensors"))) == 1
     before, after = cells_asked(fake)[:8], cells_asked(fake)[8:]
     assert len(after) == 8 and not set(before) & set(after), "all of the new index"
+
+
+def test_decoys_that_a_small_catalogue_had_no_cells_for_are_drawn_once_it_grows(
+    monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
+    monkeypatch.setattr("xpert.client.cells.CELL_BYTES", 4 * 64)
+    fake = FakeServer(cell_capacity=6)
+    fake.add("starter", "p0")
+    with fake.serve() as url:
+        client = connect(url)
+        kept = client.catalogue_for("starter", texts_like(fake, "p0")).path.parent / "cells.json"
+        (first,) = places_of(kept)
+        for number in range(1, N_PLLMS):
+            fake.add("starter", f"p{number}")
+        texts = texts_like(fake, "p3")
+        rounds = []
+        for _ in range(3):
+            n = len(cells_asked(fake))
+            client.catalogue_for("starter", texts).path.unlink()
+            rounds.append(set(cells_asked(fake)[n:]))
+    assert len(rounds[0]) == 8 and rounds[1:] == rounds[:2], "the same ones every time"
+    assert places_of(kept)[0] == first and len(places_of(kept)) > 8
+
+
+def test_decoys_outlive_an_index_that_is_damaged_but_no_style_space(fake: FakeServer, connect: Connect) -> None:
+    client, texts = connect(), texts_like(fake, "p3")
+    kept = client.catalogue_for("starter", texts).path.parent / "cells.json"
+    places = places_of(kept)
+    for path in kept.parent.glob("*.cells.xcat.safetensors"):
+        path.unlink()
+    client.catalogue_for("starter", texts).path.unlink()
+    assert places_of(kept) == places
+    facts = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**facts, "file": "gone", "decoys": [place[:-1] for place in places]}))
+    assert client.catalogue_for("starter", texts).path.exists()
+    assert {len(place) for place in places_of(kept)} == {len(places[0])}
 
 
 def test_nothing_about_the_user_is_sent(fake: FakeServer, connect: Connect) -> None:

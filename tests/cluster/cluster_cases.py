@@ -131,7 +131,8 @@ class Operator:
     log: Path
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        whole = self.log.read_bytes().rpartition(b"\n")[0]  # the last line may be on its way
+        return [json.loads(line) for line in whole.decode().splitlines() if line.startswith("{")]
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

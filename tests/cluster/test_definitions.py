@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import control_plane
@@ -18,14 +20,22 @@ pytestmark = pytest.mark.slow
 READY = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
 
 
+@contextmanager
+def a_port() -> Iterator[int]:
+    """A port that nobody else is given meanwhile: it is bound, and whoever may use it again listens there."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
 def test_it_waits_for_the_definitions_and_says_so(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.touch(mode=0o600)
     token.write_text("any")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     base = json.dumps(resource("BaseModel", "starter", {"source": "starter:base"}))
     with (
+        a_port() as port,
         control_plane.running(tmp_path / "plane") as plane,
         FakeServer().serve() as url,
         operating(plane.kubeconfig, url, token, tmp_path / "log", "--metrics-port", str(port)) as running,

@@ -100,7 +100,7 @@ def test_an_interrupt_that_comes_while_the_core_computes_ends_the_run(
         told.append(step)
         stepped.set()
 
-    sender = threading.Thread(target=interrupt)
+    sender = threading.Thread(target=interrupt, daemon=True)  # where no step comes, it waits on
     sender.start()
     options = replace(OPTIONS, max_steps=500, patience=500)
     with pytest.raises(KeyboardInterrupt):

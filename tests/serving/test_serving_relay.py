@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -48,11 +49,12 @@ def test_the_metrics_come_through_and_nothing_else_does() -> None:
 
 
 def test_a_ray_that_is_not_there_yet_is_said() -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ray) as closed:
-        source = closed.server_address[1]
-    with relayed(source, 0) as port:
-        found = httpx2.get(f"http://127.0.0.1:{port}/metrics")
-        assert found.status_code == 503 and "cannot be read" in found.text
+    # Bound, so that nobody else is given it, but nobody listens.
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with relayed(closed.getsockname()[1], 0) as port:
+            found = httpx2.get(f"http://127.0.0.1:{port}/metrics")
+    assert found.status_code == 503 and "cannot be read" in found.text
 
 
 def test_nothing_is_opened_unless_it_is_asked_for() -> None:

@@ -47,7 +47,7 @@ async def wait_for_definitions(cluster: Cluster, namespaces: tuple[str, ...]) ->
                 return
             log.warning("The cluster does not know %s. Install the definitions: kubectl xpert install", ", ".join(missing))
         except (ApiError, httpx2.HTTPError) as error:
-            log.warning("The API server could not be asked for the definitions: %s", error or type(error).__name__)
+            log.warning("The API server could not be asked for the definitions: %s", str(error) or type(error).__name__)
         await asyncio.sleep(PAUSE)
 
 

@@ -154,7 +154,7 @@ def _held(place: Place) -> Held | None:
 
 
 def _keep_index(place: Place, held: Held | None, body: bytes) -> Held:
-    """Check an index and put it in the cache; decoys are drawn with the first one and stay."""
+    """Check an index and put it in the cache; decoys that were drawn before stay."""
     folder = place.made()
     scratch = folder / ".cells.new"
     write_atomic(scratch, body)
@@ -164,7 +164,7 @@ def _keep_index(place: Place, held: Held | None, body: bytes) -> Held:
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
-    decoys = held.decoys if held and len(held.decoys) else _drawn(index)
+    decoys = _drawn(index, _known(place, len(index.words)))
     write_atomic(place.facts("cells"), json.dumps({"file": path.name, "decoys": decoys.tolist()}).encode())
     if held and held.index.digest != index.digest:
         for old in folder.glob(f"{held.index.digest[:16]}*.xcat.safetensors"):
@@ -173,11 +173,29 @@ def _keep_index(place: Place, held: Held | None, body: bytes) -> Held:
     return Held(index=index, decoys=decoys)
 
 
-def _drawn(index: CellIndex) -> Matrix:
-    """Draw places for decoys: middles of cells, so that as many lie where there are many pLLMs and users."""
+def _known(place: Place, n_words: int) -> Matrix:
+    """Read the places of before, which outlive their index; none where there are none, or they are of another style space."""
+    try:
+        found = np.array(json.loads(read_bytes(place.facts("cells")))["decoys"], np.float64)
+    except (XpertError, OSError, ValueError, KeyError, TypeError):
+        found = np.empty(0)
+    is_usable = found.ndim == 2 and found.shape[1] == n_words and bool(np.isfinite(found).all())
+    return found if is_usable else np.empty((0, n_words))
+
+
+def _drawn(index: CellIndex, before: Matrix) -> Matrix:
+    """Draw the places for decoys that are missing: middles of cells, so that as many lie where there are many pLLMs and users.
+
+    An index of few cells, as small catalogues have, gives few places. More are drawn when there are more cells; else the decoys
+    beside these few would be new every time, and found out by that.
+    """
     n_cells = len(index.centres)
-    found: Matrix = index.centres[CHANCE.sample(range(n_cells), min(MOST_CELLS, n_cells))].round(3)
-    return found
+    missing = min(MOST_CELLS, n_cells) - len(before)
+    if missing <= 0:
+        return before
+    taken = set(index.nearest(before).tolist()) if len(before) else set()
+    more = CHANCE.sample([i for i in range(n_cells) if i not in taken], missing)
+    return np.concatenate([before, index.centres[more].round(3)])
 
 
 def _kept(place: Place, index: CellIndex, number: int, *, fresh: bool) -> RemoteCatalogue | None:

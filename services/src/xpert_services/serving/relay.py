@@ -45,9 +45,11 @@ def relayed(source: int, port: int) -> Iterator[int]:
                 with closing(http.client.HTTPConnection(LOOPBACK, source, timeout=PATIENCE_S)) as asked:
                     asked.request("GET", "/metrics")
                     found = asked.getresponse()
-                    self._answer(found.status, found.read(), found.getheader("content-type") or "text/plain")
+                    answer = found.status, found.read(), found.getheader("content-type") or "text/plain"
             except (OSError, http.client.HTTPException) as error:
-                self._answer(503, f"Ray's metrics cannot be read: {error}\n".encode())
+                answer = 503, f"Ray's metrics cannot be read: {error}\n".encode(), "text/plain"
+            # Not above: who went away meanwhile is no fault of Ray's.
+            self._answer(*answer)
 
         def _answer(self, status: int, body: bytes, content: str = "text/plain") -> None:
             self.send_response(status)

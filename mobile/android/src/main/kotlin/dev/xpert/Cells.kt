@@ -57,7 +57,7 @@ internal class Cells(
     private suspend fun index(): CellIndex {
         val held = withContext(Dispatchers.IO) { held() }
         val body = try {
-            fetch(path, MOST_INDEX, held?.let { mapOf("If-None-Match" to "\"${it.digest}\"") }.orEmpty())
+            fetch(path, MOST_INDEX, held?.let { mapOf("If-None-Match" to "\"${it.digest}\"") }.orEmpty(), hasOlder = held != null)
         } catch (error: XPertException.Unavailable) {
             return held ?: throw error
         }
@@ -79,35 +79,44 @@ internal class Cells(
         val scratch = File(folder, ".cells.new")
         writeWhole(scratch, body)
         try {
-            val found = describe(scratch)
-            val decoys = known(scratch) ?: drawn(scratch, found.nCells)
+            val decoys = drawn(scratch, known(scratch))
+            val found = describe(scratch, decoys)
             val file = File(folder, "${found.digest.take(16)}.cells$SUFFIX")
             if (!scratch.renameTo(file)) throw XPertException.writing(file, IOException("it cannot be renamed into place"))
             writeWhole(record, JSONObject().put("file", file.name).put("decoys", decoys).toString().toByteArray())
             // What belongs to another index is of no use any more.
             folder.listFiles { old -> old.name.endsWith(SUFFIX) && !old.name.startsWith(found.digest.take(16)) }?.forEach(File::delete)
-            return describe(file, decoys)
+            return CellIndex(file, found.digest, found.nPllms, found.nCells, found.decoys)
         } finally {
             scratch.delete()
         }
     }
 
-    /** The places of before, where there are some that fit the index. */
-    private fun known(index: File): JSONArray? = try {
-        facts()?.getJSONArray("decoys")?.takeIf { it.length() > 0 && describe(index, it).decoys.isNotEmpty() }
+    /** The places of before that fit the index. */
+    private fun known(index: File): JSONArray = try {
+        facts()?.getJSONArray("decoys")?.also { describe(index, it) } ?: JSONArray()
     } catch (_: XPertException) {
-        null // They belong to another style space.
+        JSONArray() // They belong to another style space.
     } catch (_: JSONException) {
-        null
+        JSONArray()
     }
 
-    /** Draws places for decoys: middles of cells, so that as many lie where there are many pLLMs and users. */
-    private fun drawn(index: File, nCells: Int): JSONArray {
-        val numbers = (0 until nCells).shuffled(chance).take(ServerConfig.MOST_CELLS)
-        return asked(index, JSONObject().put("centres", JSONArray(numbers))).getJSONArray("centres")
+    /**
+     * The places for decoys, those that are missing drawn: middles of cells, so that as many lie where there are many pLLMs and users.
+     *
+     * An index of few cells, as small catalogues have, gives few places. More are drawn when there are more cells; else the decoys beside
+     * these few would be new every time, and found out by that.
+     */
+    private fun drawn(index: File, before: JSONArray): JSONArray {
+        val found = describe(index, before)
+        val missing = minOf(ServerConfig.MOST_CELLS, found.nCells) - before.length()
+        if (missing <= 0) return before
+        val numbers = ((0 until found.nCells) - found.decoys.toSet()).shuffled(chance).take(missing)
+        val more = asked(index, JSONObject().put("centres", JSONArray(numbers))).getJSONArray("centres")
+        return JSONArray(List(before.length(), before::get) + List(more.length(), more::get))
     }
 
-    private fun describe(index: File, places: JSONArray = JSONArray()): CellIndex = parsed("description of the cells") {
+    private fun describe(index: File, places: JSONArray): CellIndex = parsed("description of the cells") {
         val all = asked(index, JSONObject().put("places", places))
         val decoys = all.getJSONArray("nearest").ints()
         CellIndex(index, all.getString("digest"), all.getLong("n_pllms"), all.getInt("n_cells"), decoys)
@@ -155,8 +164,8 @@ internal class Cells(
     }
 
     /** A body of at most [most] bytes; empty where the server says that nothing has changed. */
-    private suspend fun fetch(path: String, most: Int, headers: Map<String, String> = emptyMap()): ByteArray =
-        http.get(path, { headers }) { answer, _ ->
+    private suspend fun fetch(path: String, most: Int, headers: Map<String, String> = emptyMap(), hasOlder: Boolean = false): ByteArray =
+        http.get(path, { headers }, hasOlder) { answer, _ ->
             if (answer.status == HTTP_NOT_MODIFIED) return@get ByteArray(0)
             val body = answer.connection.inputStream.use { it.readNBytesOf(most + 1) }
             if (body.size > most) throw XPertException.BadFile("'$path' has more than $most bytes. Tell the server's owner.")

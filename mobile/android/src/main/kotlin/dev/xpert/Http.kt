@@ -43,8 +43,15 @@ internal class Http(private val config: ServerConfig, private val pauses: Pauses
     /**
      * Asks for [path], with [headers] made anew at each attempt, and hands what is no error to [read], which tells when bytes came.
      * Attempts count anew as long as bytes come: a long download over a bad network ends all the same.
+     * [hasOlder]: something from before will do, so that nobody waits long for what is newer.
      */
-    suspend fun <T : Any> get(path: String, headers: () -> Map<String, String>, read: (Answer, came: () -> Unit) -> T): T {
+    suspend fun <T : Any> get(
+        path: String,
+        headers: () -> Map<String, String>,
+        hasOlder: Boolean = false,
+        read: (Answer, came: () -> Unit) -> T,
+    ): T {
+        val attempts = if (hasOlder) minOf(config.attempts, QUICK) else config.attempts
         var attempt = 0
         while (true) {
             var came = false
@@ -54,7 +61,7 @@ internal class Http(private val config: ServerConfig, private val pauses: Pauses
                 error
             }
             attempt = if (came) 1 else attempt + 1
-            if (attempt >= config.attempts) throw failure
+            if (attempt >= attempts) throw failure
             delay(pauses.before(attempt, failure.retryAfterSeconds))
         }
     }
@@ -134,6 +141,7 @@ internal class Http(private val config: ServerConfig, private val pauses: Pauses
         const val HTTP_RANGE = 416
         private const val AGENT = "xpert-android/0.1.0"
         private const val TIMEOUT = 20_000
+        private const val QUICK = 2
         private const val MOST_REDIRECTS = 5
         private const val MOST_PROBLEM = 1 shl 16
         private const val MOST_ASKED = 120L

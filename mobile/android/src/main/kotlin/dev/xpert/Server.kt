@@ -38,7 +38,8 @@ internal class Server(
         val etag = File(folder, "catalogues/${config.base}.etag")
         val known = if (file.exists() && etag.exists()) withContext(Dispatchers.IO) { readWhole(etag).toString(Charsets.UTF_8) } else null
         try {
-            http.get("/v1/catalogues/${config.base}", { known?.let { mapOf("If-None-Match" to it) }.orEmpty() }) { answer, _ ->
+            val headers = { known?.let { mapOf("If-None-Match" to it) }.orEmpty() }
+            http.get("/v1/catalogues/${config.base}", headers, hasOlder = file.exists()) { answer, _ ->
                 if (answer.status != HTTP_NOT_MODIFIED) {
                     val data = answer.connection.inputStream.use { it.readNBytesOf(MOST_CATALOGUE + 1) }
                     if (data.size > MOST_CATALOGUE) {

@@ -20,7 +20,8 @@ enum class TextStorage {
  * @property url such as `https://xpert.example.org`
  * @property base the server's name of the base model
  * @property token read at each request, so that it may be renewed
- * @property attempts so often a request is tried while the server cannot be reached or is busy
+ * @property attempts so often a request is tried while the server cannot be reached or is busy; twice at most where something from before
+ * will do
  * @property cells so many cells of a large catalogue are asked for, the user's own and decoys; 1 tells the server which it is
  * @property mostWholeBytes up to so many bytes (64 a pLLM) a catalogue is fetched whole, which tells nothing; null: what the cells cost
  */

@@ -106,13 +106,14 @@ internal class FaultyServer : AutoCloseable {
         val isGone = parts.size == 5 && gone > 0
         if (isGone) gone--
         val body = if (isGone || !file.exists()) null else file.readBytes()
-        if (body != null && damaged > 0) {
+        val isKnown = parts.size == 4 && exchange.requestHeaders.getFirst("If-None-Match") == etag
+        if (body != null && !isKnown && damaged > 0) {
             damaged--
             body[body.size / 2] = (body[body.size / 2].toInt() xor 1).toByte()
         }
         when {
             body == null -> send(exchange, 404, """{"detail": "There is no such cell."}""".toByteArray())
-            parts.size == 4 && exchange.requestHeaders.getFirst("If-None-Match") == etag -> send(exchange, 304, ByteArray(0))
+            isKnown -> send(exchange, 304, ByteArray(0))
             else -> send(exchange, 200, body)
         }
     }
