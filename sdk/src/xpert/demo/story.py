@@ -46,7 +46,7 @@ class Timing:
         The same with ``preparing`` counted.
     """
 
-    COLUMNS = ("start", "first loss", "best loss", "steps", "fine-tuning", "saved", "before it")
+    COLUMNS = ("start", "first loss", "best loss", "steps", "tuning", "saved", "before")
 
     start: str
     first_loss: float
@@ -135,12 +135,13 @@ class Story:
     def timings(self) -> list[Timing]:
         """Return every start's way to the target, the one from scratch first; empty where nothing was measured."""
         rows: list[Timing] = []
+        # All do the same work a step: one time a step for all, so that another load on the machine does not count.
+        each = sum(run.seconds for run in self.runs.values()) / max(sum(run.steps for run in self.runs.values()), 1)
         for start, run in self.runs.items() if self.measured else ():
             steps = steps_to(run.held_out, self.target)
-            seconds = None if steps is None else steps * run.seconds / max(run.steps, 1)
+            seconds = None if steps is None else steps * each
             preparing = self.preparing.get(start, 0.0)
             scratch = rows[0].seconds if rows else None
-            known = scratch and seconds is not None
             rows.append(
                 Timing(
                     start=start,
@@ -149,8 +150,8 @@ class Story:
                     steps=steps,
                     seconds=seconds,
                     preparing=preparing,
-                    saved=1 - seconds / scratch if known else None,
-                    saved_in_all=1 - (seconds + preparing) / scratch if known else None,
+                    saved=None if not scratch or seconds is None else 1 - seconds / scratch,
+                    saved_in_all=None if not scratch or seconds is None else 1 - (seconds + preparing) / scratch,
                 )
             )
         return rows
@@ -163,9 +164,9 @@ class Story:
             return ""
         each = ", ".join(f"{row.start} {1 - (row.saved_in_all or 0.0):.1f} times" for row in known)
         return (
-            f"With what comes before it counted, the way takes, against that from scratch: {each}. Choosing runs no LLM, so it "
-            "takes as long for a large base, whose fine-tuning takes minutes or hours; on one as tiny as this it can cost more "
-            "than it saves."
+            f"Counting what comes before, the whole way takes, compared with that from scratch: {each}. Choosing runs no LLM, so "
+            "it takes as long for a large base, whose fine-tuning takes minutes or hours; on one as tiny as this it can cost "
+            "more than it saves."
         )
 
 
