@@ -22,8 +22,8 @@ from xpert.core.selection import choose
 from xpert.core.texts import PersonalText
 from xpert.demo.labels import place_labels
 from xpert.demo.plots import draw_losses
-from xpert.demo.report import write_report
-from xpert.demo.run import Demo, run_demo
+from xpert.demo.report import Demo, write_report
+from xpert.demo.run import run_demo
 from xpert.demo.standing import standing
 from xpert.demo.story import CHOICE, MERGE, SCRATCH, Story, tell
 
@@ -82,6 +82,7 @@ def test_a_target_that_is_not_reached_is_said_on_the_page(done: Demo) -> None:
     page = done.report.read_text()
     assert '<td>from the choice</td><td class="n">4.80</td><td class="n">4.10</td><td class="n">not reached</td>' in page
     assert page.count("data:image/png;base64,") == 3
+    assert "Before: choosing" in page
     assert done.standing.replace("'", "&#39;") in page
 
 
@@ -93,6 +94,13 @@ def test_the_command_says_what_the_models_cannot_and_what_was_chosen(done: Demo)
     assert done.standing in ran.stdout
     assert "Abstain" in ran.stdout
     assert "Nothing is downloaded" in ran.stdout
+
+
+@pytest.mark.slow
+def test_the_command_measures_what_is_saved_and_predicts_nothing(done: Demo) -> None:
+    ran = RUNNER.invoke(app, ["demo", "--user", "u01", "-o", str(done.report.parent)], catch_exceptions=False)
+    assert "Counting what comes before" in ran.stdout
+    assert "Expected saving" not in ran.stdout
 
 
 class Counting:
@@ -129,7 +137,7 @@ def timed(**runs: PersonalizeResult) -> Story:
         None,
         None,
         np.zeros(1),
-        preparing={CHOICE: 1.0},
+        preparing={CHOICE: 1.0, MERGE: 2.0},
         runs={names[k]: v for k, v in runs.items()},  # type: ignore[arg-type]
     )
 
@@ -138,17 +146,34 @@ def test_starts_are_timed_to_the_target_or_not_at_all() -> None:
     story = timed(scratch=result(5.0, 4.4, 4.0), choice=result(4.8, 3.9, 3.8), merge=result(4.7, 4.3, 4.1))
     scratch, choice, merge = story.timings()
     assert (scratch.steps, scratch.seconds, scratch.saved) == (4, 8.0, None)
-    assert (choice.steps, choice.seconds) == (2, 5.0)  # two steps of 2 s, and 1 s of choosing
-    assert choice.saved == pytest.approx(3 / 8)
-    assert (merge.steps, merge.seconds, merge.saved) == (None, None, None)
-    assert merge.cells == (MERGE, "4.70", "4.10", "not reached", "-", "-")
+    assert (choice.steps, choice.seconds, choice.preparing) == (2, 4.0, 1.0)  # two steps of 2 s, behind 1 s of choosing
+    assert choice.saved == pytest.approx(4 / 8)  # fine-tuning against fine-tuning
+    assert choice.saved_in_all == pytest.approx(3 / 8)
+    assert choice.cells == (CHOICE, "4.80", "3.80", "2", "4.0 s", "50%", "1.0 s")
+    assert (merge.steps, merge.seconds, merge.saved, merge.saved_in_all) == (None, None, None, None)
+    assert merge.cells == (MERGE, "4.70", "4.10", "not reached", "-", "-", "2.0 s")
+    assert "from scratch: from the choice 0.6 times. Choosing runs no LLM" in story.balance
     assert story.outcome == ""
+
+
+def test_another_load_on_the_machine_is_no_saving() -> None:
+    story = timed(scratch=result(5.0, 4.4, 4.0, seconds=16.0), choice=result(4.8, 4.4, 4.0))
+    scratch, choice = story.timings()
+    assert (scratch.seconds, choice.seconds, choice.saved) == (12.0, 12.0, 0.0)
+
+
+def test_choosing_that_costs_more_than_it_saves_is_said() -> None:
+    story = replace(timed(scratch=result(5.0, 4.0), choice=result(4.8, 4.0)), preparing={CHOICE: 4.0})
+    choice = story.timings()[1]
+    assert (choice.saved, choice.saved_in_all) == (0.0, -1.0)
+    assert "from the choice 2.0 times" in story.balance
 
 
 def test_nothing_is_saved_against_a_run_that_learned_nothing() -> None:
     story = timed(scratch=result(4.0, 4.4), choice=result(4.8, 3.9))
     assert [row.saved for row in story.timings()] == [None, None]
     assert "cannot be said" in story.outcome
+    assert story.balance == ""
 
 
 def test_the_standing_is_read_from_the_evaluation(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def training(small_bundle: Path, out: Path, texts: Path, *, steps: int) -> list[
 
 def test_help_says_what_there_is(native: Native) -> None:
     menu = device(native, "--help").stdout
-    for name in ("verify", "select", "train", "generate", "bench"):
+    for name in ("verify", "select", "cells", "train", "generate", "bench"):
         assert name in menu
         assert "--json" in device(native, name, "--help").stdout
     assert device(native, "--version").stdout == "0.1.0\n"
@@ -111,12 +111,32 @@ def test_texts_that_cannot_be_used_are_named(native: Native, small_bundle: Path,
         ("{}", "Line 2 .* no text"),
         ('{"text": "a", "prompt": 3}', "Line 2 .* prompt"),
         ("no", "Line 2 .* no text"),
+        ('{"text": "a", "group": [1]}', "Line 2 .* group that is neither"),
+        ('{"text": "a", "group": 0.5}', "Line 2 .* group that is neither"),
     ):
         texts.write_text(f'{{"text": "fine"}}\n{line}\n')
         done = device(native, *training(small_bundle, tmp_path / "out", texts, steps=1), status=BAD_INPUT)
         assert re.search(said, done.stderr)
     texts.write_text("\n")
     assert "holds no texts" in device(native, *training(small_bundle, tmp_path / "out", texts, steps=1), status=BAD_INPUT).stderr
+
+
+def test_pieces_of_one_text_are_held_out_together(native: Native, small_bundle: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+
+    def held_out(*groups: object) -> int:
+        lines = [{"text": f"Piece {i}", **({} if group is None else {"group": group})} for i, group in enumerate(groups)]
+        texts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        done = device(native, *training(small_bundle, tmp_path / "out", texts, steps=1), "--held-out", 0.2, "--json")
+        found: int = json.loads(done.stdout)["n_held_out"]
+        return found
+
+    alone = held_out(*[None] * 8)
+    assert 0 < alone < 4
+    assert held_out(*"abcdefgh") == alone
+    assert held_out(*[7] * 4, *[-2] * 4) == 4
+    assert held_out(*["a"] * 8) == 0
+    assert held_out("a", *[None] * 7) == alone
 
 
 def test_a_choice_needs_an_encoder(native: Native, small_bundle: Path, texts: Path) -> None:

@@ -120,11 +120,67 @@ def test_refuses_what_does_not_work(native: Native, base: Path, tmp_path: Path) 
             native.call("tokenizer.ids", path=str(tmp_path / "tokenizer.json"), texts=["a"], add_special=True)
         assert caught.value.status == BAD_FILE
     (tmp_path / "tokenizer.json").write_bytes((base / "tokenizer.json").read_bytes())
-    for template in ("{% for %}", "{{ raise_exception('no such role') }}", "{% for i in range(100000000) %}{{ i }}{% endfor %}"):
+    for template in ("{% for %}", "{{ raise_exception('no such role') }}", "{% for i in range(1000000000) %}{{ i }}{% endfor %}"):
         (tmp_path / "chat_template.jinja").write_text(template)
-        with pytest.raises(PartError, match="chat template") as caught:
-            native.call("chat.ids", folder=str(tmp_path), base=manifest_of(base), texts=["Hello"])
-        assert caught.value.status == BAD_INPUT
+        refused(native, base, tmp_path, "chat template")
+
+
+def refused(native: Native, base: Path, folder: Path, message: str, prompt: str = "Hello") -> None:
+    with pytest.raises(PartError, match=message) as caught:
+        native.call("chat.ids", folder=str(folder), base=manifest_of(base), texts=[prompt])
+    assert caught.value.status == BAD_INPUT
+
+
+GROWING = {
+    "loops": ("{% for i in range(9999) %}{% for k in range(9999) %}{% endfor %}{% endfor %}", "more than 1000080 steps"),
+    "a text that doubles": (
+        "{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "more than 64 MiB of memory",
+    ),
+    "sums": ("{% set x = 'ab' %}" + "{% set x = x + x %}" * 60, "more than 64 MiB of memory"),
+    "products": ("{% set x = 'ab' * 45000000 %}", "more than 64 MiB of memory"),
+    "replaced letters": (
+        "{% set n = namespace(x='ab') %}{% for i in range(9) %}{% set n.x = n.x | replace('a', n.x) %}"
+        "{% set n.x = n.x.replace('b', n.x) %}{% endfor %}",
+        "more than 64 MiB of memory",
+    ),
+    "captured": ("{% set x = 'ab' %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60, "more than 64 MiB of memory"),
+    "lists": (
+        "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = (n.x + n.x) | list %}{% endfor %}",
+        "more than 64 MiB of memory",
+    ),
+    "written": ("{% for i in range(9999) %}{{ 'a' * 100 }}{% endfor %}", "writes more than"),
+}
+"""Templates that would take all time or memory, and what is said of them."""
+
+
+@pytest.mark.parametrize(("template", "message"), GROWING.values(), ids=GROWING)
+def test_a_template_ends_in_time_and_memory(native: Native, base: Path, tmp_path: Path, template: str, message: str) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((base / "tokenizer.json").read_bytes())
+    (tmp_path / "chat_template.jinja").write_text(template)
+    refused(native, base, tmp_path, message)
+    # What left a thread behind leaves no second one.
+    refused(native, base, tmp_path, "before" if "memory" in message else message)
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert native.call("chat.ids", folder=str(tmp_path), base=manifest_of(base), texts=["Hello"])["prompts"][0]
+
+
+@pytest.mark.slow
+def test_a_template_ends_in_time_where_each_step_takes_long(native: Native, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((base / "tokenizer.json").read_bytes())
+    steps = "{% for i in range(9999) %}{% for k in range(50) %}{% set y = x ~ i %}{% endfor %}{% endfor %}"
+    (tmp_path / "chat_template.jinja").write_text("{% set x = 'a' * 8000000 %}" + steps)
+    refused(native, base, tmp_path, "more than 30 seconds")
+    refused(native, base, tmp_path, "before")
+
+
+def test_a_long_prompt_may_be_looked_at_letter_by_letter(native: Native, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((base / "tokenizer.json").read_bytes())
+    (tmp_path / "chat_template.jinja").write_text("{% for c in messages[0].content %}{{ c }}{% endfor %}")
+    prompt = "Never again, he said. " * 20_000
+    found = native.call("chat.ids", folder=str(tmp_path), base=manifest_of(base), texts=[prompt])["prompts"]
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert found == native.call("chat.ids", folder=str(tmp_path), base=manifest_of(base), texts=[prompt])["prompts"]
 
 
 MANY = 2**16

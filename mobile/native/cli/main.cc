@@ -1,4 +1,4 @@
-// xpert-device select | train | generate | bench | verify: what an app does, on the command line.
+// xpert-device select | cells | train | generate | bench | verify: what an app does, on the command line.
 #include <sys/resource.h>
 
 #include <chrono>
@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iostream>
 
+#include "cells.h"
 #include "session.h"
 
 namespace xpert_device {
@@ -21,16 +22,21 @@ const Option kJson = {"json", Kind::kFlag, "the whole result as JSON"};
 const Option kThreads = {"threads", Kind::kNumber, "CPU threads, by default 2"};
 const Option kKey = {"public_key", Kind::kText, "minisign public key, or its file: the bundle must be signed by it"};
 const Option kWork = {"work", Kind::kText, "folder for what can be made again"};
-const Option kTexts = {"texts", Kind::kText, "the user's texts: .jsonl with {\"text\", \"prompt\"?}, or a text a line"};
+const Option kTexts = {"texts", Kind::kText, "the user's texts: .jsonl with {\"text\", \"prompt\"?, \"group\"?}, or a text a line"};
 const Option kSeed = {"seed", Kind::kNumber, "of all that is drawn"};
 
 std::vector<Command> commands() {
   return {
       {"verify", "check a bundle whole, and its signature", {"BUNDLE"}, {kKey, kJson}},
       {"select", "choose the nearest pLLM of a catalogue for texts, or abstain", {"BUNDLE", "CATALOGUE"},
-       {kTexts, {"index", Kind::kText, "index of the cell that CATALOGUE is"}, {"min_confidence", Kind::kNumber, "abstain below it"},
-        {"merge", Kind::kFlag, "propose a merge of two"}, kSeed, kThreads, kKey, kWork, kJson}},
-      {"train", "fine-tune an adapter on texts; Ctrl-C keeps a checkpoint, the same call goes on from it", {"BUNDLE", "OUT"},
+       {kTexts, {"index", Kind::kText, "index of the cell that CATALOGUE is, or of those in the folder that it is"},
+        {"min_confidence", Kind::kNumber, "abstain below it"}, {"merge", Kind::kFlag, "propose a merge of two"}, kSeed, kThreads, kKey, kWork, kJson}},
+      {"cells", "name the cells of a large catalogue to fetch into FOLDER: the texts' own among decoys", {"BUNDLE", "INDEX", "FOLDER"},
+       {kTexts, {"cells", Kind::kNumber, "how many, 1 to 128, by default 8"},
+        {"whole_kib", Kind::kNumber, "size up to which to fetch the catalogue whole; by default what the cells come to"}, kThreads, kKey, kWork,
+        kJson}},
+      {"train", "fine-tune an adapter on texts, a group held out whole or not; Ctrl-C keeps a checkpoint, the same call goes on from it",
+       {"BUNDLE", "OUT"},
        {kTexts, {"start", Kind::kText, "adapter to start from"}, {"method", Kind::kText, "lora, prompt or prefix"},
         {"max_steps", Kind::kNumber, "most steps"}, {"batch_size", Kind::kNumber, "texts a step"},
         {"accumulate", Kind::kNumber, "batches a step"}, {"learning_rate", Kind::kNumber, "of AdamW"},
@@ -78,12 +84,44 @@ void select(const Arguments &arguments) {
   const Texts texts(arguments.text("texts", "-"));
   const Session session(arguments.places[0], open_options(arguments));
   const std::string options = arguments.only({"index", "min_confidence", "merge", "seed"}).dump();
+  std::string catalogue = arguments.places[1];
+  if (std::filesystem::is_directory(catalogue)) {
+    if (!arguments.has("index")) throw Refusal(XPERT_BAD_INPUT, "'" + catalogue + "' is a folder of cells. Give their index with --index.");
+    catalogue = Cells(arguments.text("index"), catalogue).file(session, texts);
+  }
   const Json found = answer([&](char **out) {
-    return xpert_select(session.engine(), arguments.places[1].c_str(), texts.texts(), nullptr, texts.size(), options.c_str(), out);
+    return xpert_select(session.engine(), catalogue.c_str(), texts.texts(), nullptr, texts.size(), options.c_str(), out);
   });
   std::string text = found["abstain"] ? "The base: " + found.value("reason", "") : found["choice"].get<std::string>();
   text += " (confidence " + found["confidence"].dump() + ")";
   show(arguments, found, text);
+}
+
+uint64_t whole_number(const Arguments &arguments, const char *name, uint64_t least, uint64_t most, uint64_t otherwise) {
+  if (!arguments.has(name)) return otherwise;
+  const Json &given = arguments.options.at(name);
+  if (given.is_number_integer() && given >= 0 && given >= least && given <= most) return given;
+  throw Refusal(XPERT_BAD_INPUT, "Found " + given.dump() + " for " + name + ", expected a whole number, " + std::to_string(least) + " to " +
+                                     std::to_string(most) + ".");
+}
+
+void name_cells(const Arguments &arguments) {
+  constexpr uint64_t kMostCells = 128, kCellBytes = 65536, kMostKib = uint64_t{1} << 40;
+  const uint64_t n = whole_number(arguments, "cells", 1, kMostCells, 8);
+  const uint64_t most_whole = 1024 * whole_number(arguments, "whole_kib", 0, kMostKib, n * kCellBytes / 1024);
+  const Texts texts(arguments.text("texts", "-"));
+  const std::string &index = arguments.places[1], &folder = arguments.places[2];
+  const Cells cells(index, folder);
+  if (cells.whole_bytes() <= most_whole) {
+    throw Refusal(XPERT_BAD_INPUT, "The catalogue of '" + index + "' has " + std::to_string(cells.whole_bytes()) +
+                                       " bytes as a whole, no more than " + std::to_string(most_whole) +
+                                       ": fetch it whole, which tells its server nothing. --whole-kib sets another limit.");
+  }
+  const Session session(arguments.places[0], open_options(arguments));
+  const std::vector<std::string> names = cells.wanted(session, texts, n);
+  if (names.empty()) std::cerr << "The cell of these texts is in '" << folder << "' already: there is nothing to fetch." << std::endl;
+  if (arguments.has("json")) return show(arguments, {{"cells", names}}, "");
+  for (const std::string &name : names) std::cout << name << '\n';
 }
 
 int tell_step(void *, int32_t step, int32_t n_steps, double loss, double held_out) {
@@ -99,6 +137,7 @@ void train(const Arguments &arguments) {
   Json request = arguments.only({"start", "method", "max_steps", "batch_size", "accumulate", "learning_rate", "rank", "alpha", "n_virtual",
                                  "held_out", "eval_every", "patience", "target_loss", "seed", "checkpoint_every", "activations_mb"});
   request["out"] = arguments.places[1];
+  request["groups"] = texts.groups();
   const std::string asked = request.dump();
   const Json result = answer([&](char **out) {
     return xpert_personalize(session.engine(), texts.prompts(), texts.texts(), texts.size(), asked.c_str(), tell_step, nullptr, out);
@@ -179,6 +218,7 @@ void run(const Arguments &arguments) {
   const std::string name = arguments.command->name;
   if (name == "verify") verify(arguments);
   if (name == "select") select(arguments);
+  if (name == "cells") name_cells(arguments);
   if (name == "train") train(arguments);
   if (name == "generate") generate(arguments);
   if (name == "bench") bench(arguments);

@@ -4,10 +4,12 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <sstream>
 #include <thread>
 
@@ -82,6 +84,7 @@ Texts::Texts(const std::string &path) {
     if (!trimmed(line).empty()) add("Line " + std::to_string(n) + " of '" + path + "'", line, is_json);
   }
   if (texts_.empty()) throw Refusal(XPERT_BAD_INPUT, "'" + path + "' holds no texts. Give at least one, better 10 or more.");
+  number_groups();
   for (size_t i = 0; i < texts_.size(); ++i) {
     text_views_.push_back(view(texts_[i]));
     prompt_views_.push_back(has_prompt_[i] ? view(prompts_[i]) : xpert_text{nullptr, 0});
@@ -90,12 +93,26 @@ Texts::Texts(const std::string &path) {
 
 void Texts::add(const std::string &place, const std::string &line, bool is_json) {
   Json record = is_json ? Json::parse(line, nullptr, false) : Json{{"text", line}};
-  const Json text = record.is_object() ? record.value("text", Json()) : Json(), prompt = record.is_object() ? record.value("prompt", Json()) : Json();
-  if (!text.is_string() || trimmed(text).empty()) throw Refusal(XPERT_BAD_INPUT, place + " has no text. Lines are {\"text\", \"prompt\"?}.");
+  if (!record.is_object()) record = Json::object();
+  const Json text = record.value("text", Json()), prompt = record.value("prompt", Json()), group = record.value("group", Json());
+  if (!text.is_string() || trimmed(text).empty()) {
+    throw Refusal(XPERT_BAD_INPUT, place + " has no text. Lines are {\"text\", \"prompt\"?, \"group\"?}.");
+  }
   if (!prompt.is_null() && !prompt.is_string()) throw Refusal(XPERT_BAD_INPUT, place + " has a prompt that is no text. Correct it.");
+  if (!group.is_null() && !group.is_string() && !group.is_number_integer()) {
+    throw Refusal(XPERT_BAD_INPUT, place + " has a group that is neither a text nor a whole number. Correct it.");
+  }
   texts_.push_back(trimmed(text));
   prompts_.push_back(prompt.is_string() ? trimmed(prompt) : "");
   has_prompt_.push_back(!prompts_.back().empty());
+  named_.push_back(group);
+}
+
+void Texts::number_groups() {
+  if (std::all_of(named_.begin(), named_.end(), [](const Json &name) { return name.is_null(); })) return;
+  groups_ = Json::array();
+  std::map<Json, size_t> numbers;
+  for (size_t i = 0; i < named_.size(); ++i) groups_.push_back(named_[i].is_null() ? i : numbers.emplace(named_[i], i).first->second);
 }
 
 }  // namespace xpert_device

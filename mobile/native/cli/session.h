@@ -33,7 +33,11 @@ class Session {
   xpert_engine engine_ = 0;
 };
 
-/** Texts of a file: .jsonl with lines {"text", "prompt"?}, or a text a line. */
+/**
+ * Texts of a file: .jsonl with lines {"text", "prompt"?, "group"?}, or a text a line.
+ *
+ * A group is a text or a whole number: what has the same one, such as the pieces of a longer text, is held out together.
+ */
 class Texts {
  public:
   explicit Texts(const std::string &path);
@@ -41,11 +45,17 @@ class Texts {
   size_t size() const { return texts_.size(); }
   const xpert_text *texts() const { return text_views_.data(); }
   const xpert_text *prompts() const { return prompt_views_.data(); }
+  /** As xpert_personalize takes them; null where no text names one, and then each is its own. */
+  const Json &groups() const { return groups_; }
 
  private:
   void add(const std::string &place, const std::string &line, bool is_json);
 
+  void number_groups();
+
   std::vector<std::string> texts_, prompts_;
+  std::vector<Json> named_;  // the group of each text as its line says it; null where it does not
+  Json groups_;
   std::vector<bool> has_prompt_;
   std::vector<xpert_text> text_views_, prompt_views_;
 };

@@ -32,7 +32,11 @@ void xpert_lib_free_ids(uint32_t *ids, size_t n);
 int xpert_lib_tokenizer_decode(const xpert_lib_tokenizer *tokenizer, const uint32_t *ids, size_t n, int skip_special, char **text,
                                size_t *size);
 
-/** Renders a Hugging Face chat template for one user's message; specials is a JSON object (bos_token, eos_token, …). */
+/**
+ * Renders a Hugging Face chat template for one user's message; specials is a JSON object (bos_token, eos_token, …).
+ *
+ * Within limits of steps, time, memory and output; a template that went beyond its time or memory is refused from then on.
+ */
 int xpert_lib_chat(const char *chat_template, const char *prompt, size_t size, const char *specials, char **text, size_t *text_size);
 
 /** 0 where signature (a .minisig file's text) over data is of the public key (base64, or a key file's text). */

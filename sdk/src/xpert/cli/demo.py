@@ -61,6 +61,7 @@ def demo(
                 "merge": [(source.name, source.weight) for source in story.merge.recipe.sources],
                 "merge_wins": story.merge.wins,
                 "outcome": story.outcome,
+                "balance": story.balance,
                 "adapters": {start: str(run.adapter) for start, run in story.runs.items()},
                 "runs": [asdict(row) for row in story.timings()],
             }
@@ -90,8 +91,9 @@ def _views(result: StarterCatalogue | Story) -> list[RenderableType]:
 
     if not isinstance(result, Story):
         return [overview(result.catalogue.entries)]
-    found = [*views(result.selection, n=3), escape(result.mix)]
+    # What is saved is measured here, on a base that the paper's table says nothing of.
+    found = [*views(result.selection, n=3, predict=False), escape(result.mix)]
     if result.measured:
-        title = f"Fine-tuning for {result.user}: steps and seconds to the held-out loss {result.target:.2f}"
+        title = f"Fine-tuning for {result.user} to the held-out loss {result.target:.2f}"
         found.append(table(title, Timing.COLUMNS, [row.cells for row in result.timings()]))
-    return [*found, result.outcome] if result.outcome else found
+    return [*found, *(said for said in (result.balance, result.outcome) if said)]

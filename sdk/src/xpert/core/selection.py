@@ -32,7 +32,8 @@ class SavingModel:
     Attributes
     ----------
     points
-        Pairs (similarity, share of the time from scratch that is saved), rising; the default is the paper's table.
+        Pairs (similarity, share of the time from scratch that is saved), rising; the default is the paper's table, of
+        Llama-3.2-1B on a phone. A tiny base saves less, as it soon learns from scratch what the choice would have given it.
     selection_cost
         Cost of choosing as a share of the time from scratch.
     """
@@ -90,7 +91,8 @@ class Selection:
     similarity
         Estimated share of the user's texts in the first match's style.
     expected_saving
-        Share of the fine-tuning time saved by starting from it, selection counted.
+        Share of the fine-tuning time saved by starting from it, selection counted: what a `SavingModel` says, by default the
+        paper's table for one base and phone, and no measurement on this one.
     misfit
         What the best match leaves unexplained over what it explains, see `misfit`.
     novelty

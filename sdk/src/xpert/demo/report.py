@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from xpert.bench.starter import StarterCatalogue
 from xpert.core.data import probes
 from xpert.core.errors import MissingExtraError
 from xpert.core.files import write_atomic
-from xpert.demo.story import Timing
+from xpert.demo.story import Story, Timing
 from xpert.models.probing import BASE
 
-if TYPE_CHECKING:
-    from xpert.demo.run import Demo
-
 N_SAMPLES = 2
+
+
+@dataclass
+class Demo:
+    """What the demo gave.
+
+    Attributes
+    ----------
+    starter
+        The explained starter pLLMs.
+    standing
+        How good they are by their own evaluation.
+    warnings
+        User -> what makes the choice for this user unsure.
+    stories
+        One a user.
+    pictures
+        ``coefficients``, ``map`` and ``loss-USER`` -> PNG.
+    report
+        The HTML report.
+    """
+
+    starter: StarterCatalogue
+    standing: str
+    warnings: dict[str, list[str]]
+    stories: list[Story]
+    pictures: dict[str, Path]
+    report: Path
 
 
 def write_report(demo: Demo) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from xpert.bench.starter import StarterCatalogue, explain_starter
@@ -14,41 +13,13 @@ from xpert.core.files import cache_folder, write_atomic
 from xpert.core.runtime import find_runtime, phone_runtime
 from xpert.core.texts import PersonalText, warn_about
 from xpert.demo.plots import draw_coefficients, draw_losses, draw_map
-from xpert.demo.report import write_report
+from xpert.demo.report import Demo, write_report
 from xpert.demo.standing import standing
 from xpert.demo.story import BASE, Story, tell
 from xpert.models.base import load_base
 from xpert.models.names import resolve
 
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
-
-
-@dataclass
-class Demo:
-    """What the demo gave.
-
-    Attributes
-    ----------
-    starter
-        The explained starter pLLMs.
-    standing
-        How good they are by their own evaluation.
-    warnings
-        User -> what makes the choice for this user unsure.
-    stories
-        One a user.
-    pictures
-        ``coefficients``, ``map`` and ``loss-USER`` -> PNG.
-    report
-        The HTML report.
-    """
-
-    starter: StarterCatalogue
-    standing: str
-    warnings: dict[str, list[str]]
-    stories: list[Story]
-    pictures: dict[str, Path]
-    report: Path
 
 
 def run_demo(

@@ -36,27 +36,35 @@ class Timing:
     first_loss, best_loss
         Held-out loss before any training, and the lowest of the run, in nats a token.
     steps, seconds
-        Steps and time to the target, choosing and merging counted; None where the run ended without reaching it.
+        Steps and fine-tuning time to the target; None where the run ended without reaching it.
+    preparing
+        Seconds before the first step: choosing, and for the mix solving and making it; 0 from scratch.
     saved
-        Share of the time from scratch that this start saves, below 0 where it takes longer; None where it cannot be said.
+        Share of the fine-tuning time from scratch that this start saves, below 0 where it takes longer; None where it cannot be
+        said. ``preparing`` is left out, as in the paper's table.
+    saved_in_all
+        The same with ``preparing`` counted.
     """
 
-    COLUMNS = ("start", "first loss", "best loss", "steps", "seconds", "saved")
+    COLUMNS = ("start", "first loss", "best loss", "steps", "tuning", "saved", "before")
 
     start: str
     first_loss: float
     best_loss: float
     steps: int | None
     seconds: float | None
+    preparing: float
     saved: float | None
+    saved_in_all: float | None
 
     @property
     def cells(self) -> tuple[str, ...]:
         """What stands under ``COLUMNS``."""
-        seconds = "-" if self.seconds is None else f"{self.seconds:.1f}"
+        seconds = "-" if self.seconds is None else f"{self.seconds:.1f} s"
         steps = "not reached" if self.steps is None else str(self.steps)
         saved = "-" if self.saved is None else f"{self.saved:.0%}"
-        return self.start, f"{self.first_loss:.2f}", f"{self.best_loss:.2f}", steps, seconds, saved
+        before = f"{self.preparing:.1f} s" if self.preparing else "-"
+        return self.start, f"{self.first_loss:.2f}", f"{self.best_loss:.2f}", steps, seconds, saved, before
 
 
 @dataclass
@@ -127,9 +135,12 @@ class Story:
     def timings(self) -> list[Timing]:
         """Return every start's way to the target, the one from scratch first; empty where nothing was measured."""
         rows: list[Timing] = []
+        # All do the same work a step: one time a step for all, so that another load on the machine does not count.
+        each = sum(run.seconds for run in self.runs.values()) / max(sum(run.steps for run in self.runs.values()), 1)
         for start, run in self.runs.items() if self.measured else ():
             steps = steps_to(run.held_out, self.target)
-            seconds = None if steps is None else steps * run.seconds / max(run.steps, 1) + self.preparing.get(start, 0.0)
+            seconds = None if steps is None else steps * each
+            preparing = self.preparing.get(start, 0.0)
             scratch = rows[0].seconds if rows else None
             rows.append(
                 Timing(
@@ -138,10 +149,25 @@ class Story:
                     best_loss=min(loss for _, loss in run.held_out),
                     steps=steps,
                     seconds=seconds,
-                    saved=1 - seconds / scratch if scratch and seconds is not None else None,
+                    preparing=preparing,
+                    saved=None if not scratch or seconds is None else 1 - seconds / scratch,
+                    saved_in_all=None if not scratch or seconds is None else 1 - (seconds + preparing) / scratch,
                 )
             )
         return rows
+
+    @property
+    def balance(self) -> str:
+        """What is saved once choosing is counted; empty where nothing can be said."""
+        known = [row for row in self.timings() if row.saved_in_all is not None]
+        if not known:
+            return ""
+        each = ", ".join(f"{row.start} {1 - (row.saved_in_all or 0.0):.1f} times" for row in known)
+        return (
+            f"Counting what comes before, the whole way takes, compared with that from scratch: {each}. Choosing runs no LLM, so "
+            "it takes as long for a large base, whose fine-tuning takes minutes or hours; on one as tiny as this it can cost "
+            "more than it saves."
+        )
 
 
 def tell(
