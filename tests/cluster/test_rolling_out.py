@@ -211,6 +211,18 @@ def test_no_more_than_so_many_are_under_way_and_each_is_asked_for_once() -> None
     assert {found.pllm(f"p{n:03d}") for n in range(100)} == {("True", "Ready")}
 
 
+def test_another_operator_goes_on_in_the_middle() -> None:
+    found = story(40, explanations=4)
+    roll_out(found, 2, NEXT)
+    for _ in range(5):
+        found.settle(jobs=6)
+        found.replace()
+    found.settle()
+    assert found.server.most == 4
+    assert found.space()["current"]["version"] == 2
+    assert len(found.server.asked) == len(set(found.server.asked)) == 80
+
+
 def test_one_that_fails_does_not_hold_up_the_others_and_joins_them_once_it_is_mended() -> None:
     found = story(30, explanations=2)
     found.server.broken = {"team.p000": "No such base here.", "team.p001": "No such base here."}
