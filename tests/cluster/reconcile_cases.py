@@ -88,8 +88,8 @@ def job(state: str, **more: Any) -> Job:
     )
 
 
-def known(pllm: Pllm | None = None, job: Job | None = None, catalogue: str | None = None) -> Known:
-    return Known(pllm=pllm, job=job, catalogue=catalogue)
+def known(pllm: Pllm | None = None, job: Job | None = None, catalogue: str | None = None, *, is_served: bool = False) -> Known:
+    return Known(pllm=pllm, job=job, catalogue=catalogue, is_served=is_served)
 
 
 def space(*, spec: dict[str, Any] | None = None, **more: Any) -> SpaceObserved:
@@ -97,7 +97,7 @@ def space(*, spec: dict[str, Any] | None = None, **more: Any) -> SpaceObserved:
     texts = {"configMap": {"name": "texts", "key": "exemplars.jsonl"}}
     wanted = {"baseModel": {"name": "starter"}, "version": 1, "exemplars": texts, **(spec or {})}
     found = StyleSpaceSpec.model_validate({key: value for key, value in wanted.items() if value is not None})
-    given = {"meta": meta(has_finalizer=False), "status": StyleSpaceStatus(), "base": BaseView(digest=BASE), "now": NOW, **more}
+    given = {"meta": meta(), "status": StyleSpaceStatus(), "base": BaseView(digest=BASE), "now": NOW, **more}
     return SpaceObserved(spec=found, **given)
 
 
@@ -106,7 +106,7 @@ def on_server(digest: str) -> SpaceKnown:
 
 
 def base(*, digest: str | None = None, **more: Any) -> BaseObserved:
-    given = {"meta": meta(namespace="", name="starter", has_finalizer=False), "status": BaseModelStatus(), "now": NOW, **more}
+    given = {"meta": meta(namespace="", name="starter"), "status": BaseModelStatus(), "now": NOW, **more}
     return BaseObserved(spec=BaseModelSpec(source="starter:base", digest=digest), **given)
 
 

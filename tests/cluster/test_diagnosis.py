@@ -80,6 +80,28 @@ def test_the_cause_is_found(looked_at: dict[str, Any], others: list[dict[str, An
     assert found.chain[0].name == looked_at["metadata"]["name"]
 
 
+def test_a_style_space_names_those_that_hold_it_up() -> None:
+    stalled = told(space(), "Stalled", "8 of 10 pLLMs are explained in version 2.")
+    failures = [{"name": name, "reason": "JobFailed", "message": "The base is gone."} for name in ("one", "two")]
+    stalled["status"]["failures"] = failures
+    found = diagnose(stalled, lambda kind, name: base(), "StyleSpace")
+    assert [(link.role, link.name, link.reason) for link in found.chain] == [
+        ("itself", "words", "Stalled"),
+        ("base", "starter", "Ready"),
+        ("member", "one", "JobFailed"),
+        ("member", "two", "JobFailed"),
+    ]
+    assert (found.cause.name, found.cause.reason) == ("words", "Stalled")
+    assert "kubectl xpert why NAME -n team" in found.advice
+
+
+def test_one_that_is_served_by_the_old_version_is_said_to_be_ready() -> None:
+    served = told(pllm(styleSpace={"name": "words"}), "Ready")
+    served["status"]["conditions"][0]["reason"] = "OldVersionServes"
+    found = diagnose(served, lambda kind, name: told(space(), "RollingOut") if kind == "StyleSpace" else base())
+    assert found.advice.startswith("It is ready: phones are served by the old version")
+
+
 def test_there_is_advice_for_every_reason() -> None:
     said = set(REASONS.values())
     for path in (SOURCES / "reconcile").glob("*.py"):

@@ -238,6 +238,7 @@ def test_a_style_space_is_built_and_replaced_while_the_old_one_serves(space: Spa
                 seen.append(stands)
             served = client.catalogue_info("starter", space=old["digest"]).pllms
             assert {f"{space.name}.{name}" for name in names} <= set(served), "the old catalogue lost one"
+            assert {space.condition(name)["status"] for name in names} == {"True"}, "who waits for Ready sees it go"
     assert any(stands[:2] == (1, 2) for stands in seen), seen
     assert all(current == 1 for current, coming, _ in seen if coming == 2), seen
     after = space.ready(*names)

@@ -81,6 +81,44 @@ def test_an_own_write_is_no_reason_to_look_again() -> None:
     assert told == [pllm("alone")] * 2
 
 
+def test_a_base_hears_of_those_who_refer_to_it_only_while_it_is_to_go() -> None:
+    mirror, told = filled()
+    mirror.drop(body("PersonalizedLLM", "alone", 7))
+    assert STARTER not in told
+    mirror.put(
+        body("BaseModel", "starter", 8, meta={"deletionTimestamp": "2026-11-01T00:00:00Z", "finalizers": ["xpert.dev/in-use"]})
+    )
+    told.clear()
+    mirror.put(
+        body("PersonalizedLLM", "mix", 9, meta={"deletionTimestamp": "2026-11-01T00:00:00Z", "finalizers": ["xpert.dev/server"]})
+    )
+    assert STARTER in told
+    told.clear()
+    mirror.drop(body("StyleSpace", "words", 10))
+    assert STARTER in told
+
+
+def test_whoever_gets_a_turn_is_looked_at_and_not_all_that_refer_to_the_space() -> None:
+    mirror, told = filled()
+    mirror.put(body("StyleSpace", "words", 7, status={"explaining": ["one"]}))
+    assert told == [pllm("one")]
+    mirror.put(body("StyleSpace", "words", 8, status={"explaining": ["one", "two"]}))
+    assert told == [pllm("one"), pllm("two")]
+
+
+def test_a_space_hears_how_an_explanation_ended() -> None:
+    mirror, told = filled()
+    failed = {"conditions": [{"type": "Explained", "status": "False", "reason": "JobFailed"}]}
+    waits = {"conditions": [{"type": "Explained", "status": "False", "reason": "Queued"}]}
+    mirror.put(body("PersonalizedLLM", "one", 7, status=waits, styleSpace={"name": "words"}))
+    assert WORDS not in told
+    mirror.put(body("PersonalizedLLM", "one", 8, status=failed, styleSpace={"name": "words"}))
+    assert WORDS in told
+    told.clear()
+    mirror.put(body("PersonalizedLLM", "one", 9, status=waits, styleSpace={"name": "words"}))
+    assert WORDS in told, "it asks for another turn"
+
+
 def test_what_is_older_than_what_is_held_is_left_out() -> None:
     mirror, told = filled()
     mirror.put(body("PersonalizedLLM", "alone", 6, meta={"generation": 2}))

@@ -12,7 +12,7 @@ from zipfile import ZipFile
 
 import control_plane
 import pytest
-from cluster_cases import DIGEST, K8S, ROOT, Operator, Space, merge, starter, until
+from cluster_cases import DIGEST, K8S, ROOT, Operator, Space, merge, resource, starter, until
 from control_plane import ControlPlane
 from plugin_cases import Plugin
 
@@ -122,7 +122,9 @@ def test_from_nothing_to_installed_and_back(bare: ControlPlane, k8s: Path, tmp_p
 
     bare.kubectl("create", "namespace", "team")
     stuck = {**starter("concise"), "metadata": {"name": "concise", "namespace": "team", "finalizers": ["xpert.dev/server"]}}
-    bare.kubectl("apply", "-f", "-", text=json.dumps(stuck))
+    base = resource("BaseModel", "starter", {"source": "starter:base"})
+    for body in (stuck, {**base, "metadata": {"name": "starter", "finalizers": ["xpert.dev/in-use"]}}):
+        bare.kubectl("apply", "-f", "-", text=json.dumps(body))
     asked = xpert.run("uninstall", "--everything")
     assert asked.returncode == 3 and "1 personalizedllms" in asked.stderr and "--yes" in asked.stderr
     waited = xpert.refused(10, "uninstall", "--everything", "--yes", "--patience", "1")

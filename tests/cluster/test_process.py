@@ -38,6 +38,11 @@ def test_the_environment_counts_where_no_option_is_given(monkeypatch: pytest.Mon
     given = parse(["--server", "http://b", "--namespace", "three", "--workers", "5"])
     assert (given.server, given.namespaces, given.workers) == ("http://b", ("three",), 5)
     assert given.identity and given.lease == ""
+    assert given.explanations == 32
+    for wrong in ("0", "257"):
+        monkeypatch.setenv("XPERT_OPERATOR_EXPLANATIONS", wrong)
+        with pytest.raises(SystemExit):
+            parse([])
 
 
 def test_it_loads_no_model() -> None:

@@ -39,11 +39,13 @@ from xpert_operator.reconcile import (
 from xpert_operator.reconcile.views import (
     Action,
     AddBase,
+    AddFinalizer,
     BuildSpace,
     CancelJob,
     DeleteDependents,
     DeletePllm,
     Members,
+    Plan,
     Problem,
     RemoveFinalizer,
     SpaceKnown,
@@ -203,6 +205,44 @@ def test_the_job_of_an_older_version_is_not_taken_for_the_newer_ones(seen: Space
     assert again.job == BUILT.job, "while the spec stays, its job is asked for again"
 
 
+USERS = tuple(f"PersonalizedLLM team/p{n}" for n in range(7))
+GOING = {"deleting_since": NOW}
+KEPT: list[tuple[str, dict[str, Any], tuple[str, ...], Action | None, str]] = [
+    ("new", {"has_finalizer": False}, (), AddFinalizer(), ""),
+    ("used", {}, USERS, None, ""),
+    ("deleted, nobody uses it", GOING, (), RemoveFinalizer(), ""),
+    ("deleted, and used", GOING, USERS, None, "7 still refer to it: PersonalizedLLM team/p0, "),
+    ("deleted, and somebody else keeps it", {**GOING, "has_finalizer": False}, USERS, None, ""),
+]
+
+
+@pytest.mark.parametrize(("about", "users", "action", "said"), [pytest.param(*row[1:], id=row[0]) for row in KEPT])
+def test_a_base_or_space_that_is_used_stays_and_works(
+    about: dict[str, Any], users: tuple[str, ...], action: Action | None, said: str
+) -> None:
+    whose = {"namespace": "", "name": "starter"}
+    plans: list[Plan[Any]] = [
+        reconcile_base(base(meta=meta(**whose, **about), users=users, server=base_held())),
+        reconcile_space(space(meta=meta(**about), users=users, server=on_server(SPACE))),
+    ]
+    for plan in plans:
+        assert plan.action == action
+        in_use = [found for found in plan.status.conditions if found.type == "InUse"]
+        assert bool(in_use) == bool(said)
+        if said:
+            assert said in in_use[0].message and "team/p4 and 2 more. It goes when they are gone" in in_use[0].message
+            assert "team/p5" not in in_use[0].message
+            assert told(plan)["Ready"] == "Ready", "those who use it are served on"
+            assert [(event.reason, event.is_warning) for event in plan.events][-1] == ("InUse", True)
+
+
+def test_who_uses_it_is_told_once() -> None:
+    first = reconcile_base(base(meta=meta(**GOING), users=USERS, server=base_held()))
+    since = meta(**GOING, conditions=tuple(first.status.conditions))
+    again = reconcile_base(base(meta=since, users=USERS[1:], server=base_held()))
+    assert again.events == () and "6 still refer to it" in message(again, "InUse")
+
+
 BASES: list[tuple[str, BaseObserved, Action | None, str, float | None]] = [
     ("new", base(), AddBase("starter", "starter:base"), "-Registering", None),
     ("the server is away", base(server=AWAY), None, "?ServerAway", 5),
@@ -226,5 +266,5 @@ def test_base(seen: BaseObserved, action: Action | None, stored: str, again: flo
 def test_a_base_that_is_ready_stays_so_while_the_server_is_away() -> None:
     before = (condition("Stored"), condition("Ready"))
     status = reconcile_base(base(server=base_held())).status
-    plan = reconcile_base(base(server=AWAY, status=status, meta=meta(conditions=before, has_finalizer=False)))
+    plan = reconcile_base(base(server=AWAY, status=status, meta=meta(conditions=before)))
     assert told(plan) == {"Stored": "Stored", "Ready": "Ready"} and plan.status.digest == BASE

@@ -22,10 +22,10 @@ from pydantic import BaseModel
 from xpert.core.errors import NotFoundError
 from xpert_operator.mirror import Body, Key
 from xpert_operator.reconcile.views import Event
-from xpert_operator.resources import BASE_MODEL, GROUP, KINDS, VERSION
+from xpert_operator.resources import BASE_MODEL, GROUP, KINDS, PLLM, VERSION
 
 PAGE = 500
-FINALIZER = f"{GROUP}/server"
+SERVED, IN_USE = f"{GROUP}/server", f"{GROUP}/in-use"
 MANAGER = "xpert-operator"
 RESOURCES: dict[str, Any] = {
     kind.name: (create_namespaced_resource if kind.is_namespaced else create_global_resource)(
@@ -33,6 +33,11 @@ RESOURCES: dict[str, Any] = {
     )
     for kind in KINDS
 }
+
+
+def finalizer(kind: str) -> str:
+    """Return our finalizer: a pLLM stays until the server's copy is gone, the others until no resource refers to them."""
+    return SERVED if kind == PLLM.name else IN_USE
 
 
 class Cluster:
@@ -67,15 +72,18 @@ class Cluster:
             raise
         return True
 
-    async def write_status(self, key: Key, status: BaseModel) -> Body:
-        """Replace a resource's status and return the resource."""
-        body = {"status": status.model_dump(mode="json", by_alias=True)}
-        return await self._patch(RESOURCES[key.kind].Status, key, body)
+    async def write_status(self, key: Key, body: Body, status: BaseModel) -> Body:
+        """Replace a resource's status and return the resource; refused where it is no longer the one that was looked at."""
+        # Not the uid: at /status of custom resources the API server does not look at it. One that came anew has another version.
+        version = {"resourceVersion": body["metadata"]["resourceVersion"]}
+        wanted = {"metadata": version, "status": status.model_dump(mode="json", by_alias=True)}
+        return await self._patch(RESOURCES[key.kind].Status, key, wanted)
 
     async def set_finalizer(self, key: Key, body: Body, *, is_on: bool) -> Body:
         """Put our finalizer on a resource, or take it off; refused where somebody else changed it meanwhile."""
-        others = [name for name in body["metadata"].get("finalizers") or [] if name != FINALIZER]
-        wanted = [*others, FINALIZER] if is_on else others
+        ours = finalizer(key.kind)
+        others = [name for name in body["metadata"].get("finalizers") or [] if name != ours]
+        wanted = [*others, ours] if is_on else others
         metadata = {"finalizers": wanted, "resourceVersion": body["metadata"]["resourceVersion"]}
         return await self._patch(RESOURCES[key.kind], key, {"metadata": metadata})
 

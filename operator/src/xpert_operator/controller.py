@@ -37,12 +37,17 @@ class Controller:
     ----------
     cluster, server, mirror
         Whom it asks.
+    explanations
+        How many of a style space may be under way.
     clock
         Tells the time.
     """
 
-    def __init__(self, cluster: Cluster, server: Server, mirror: Mirror, *, clock: Callable[[], datetime] = now) -> None:
+    def __init__(
+        self, cluster: Cluster, server: Server, mirror: Mirror, *, explanations: int = 32, clock: Callable[[], datetime] = now
+    ) -> None:
         self._cluster, self._server, self._mirror, self._clock = cluster, server, mirror, clock
+        self._explanations = explanations
 
     async def look(self, key: Key, retries: bool) -> Verdict | None:
         """Look at one resource; None where there is none. Whatever goes wrong concerns that one."""
@@ -68,23 +73,27 @@ class Controller:
             body = self._mirror.get(key)
             if body is None:
                 return None
-            seen = await observing.observe(key, body, self._mirror, self._cluster, self._server, self._clock())
+            seen = await self._observe(key, body)
             plan = observing.decide(seen, retries=retries)
             # What a new resource waits for is written together with the step after its finalizer.
             if not isinstance(plan.action, AddFinalizer):
-                await self._write(key, body, plan)
+                body = await self._write(key, body, plan)
             if plan.action is None:
                 return Verdict(plan.again, is_failure=plan.is_failure)
             done = await self._act(plan.action, key)
             if isinstance(done, Problem):
                 plan = observing.decide(seen, failure=done)
-                await self._write(key, self._mirror.get(key) or body, plan)
+                await self._write(key, body, plan)
                 return Verdict(LATER if plan.again is None else plan.again, is_failure=True)
-            await self._note(key, plan.status, done)
+            await self._note(key, body, plan.status, done)
             if done.after is not None:
                 return Verdict(done.after)
             retries = False
         return Verdict(LATER, is_failure=True)
+
+    async def _observe(self, key: Key, body: Body) -> observing.Observed:
+        asked = self._mirror, self._cluster, self._server
+        return await observing.observe(key, body, *asked, self._clock(), explanations=self._explanations)
 
     async def _act(self, action: Action, key: Key) -> acting.Done | Problem:
         """Take a step; what goes wrong comes back, but for what is the API server's: then nothing can be written either."""
@@ -108,17 +117,26 @@ class Controller:
         metrics.STEPS.labels(step=step, result=found.code).inc()
         return found
 
-    async def _write(self, key: Key, body: Body, plan: Plan[Any]) -> None:
-        """Write the status where it changed, and post what happened."""
+    async def _write(self, key: Key, body: Body, plan: Plan[Any]) -> Body:
+        """Write the status where it changed, and post what happened; returns the resource as it is then."""
         wanted = plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)
         if wanted != observing.status_of(key, body).model_dump(mode="json", by_alias=True, exclude_none=True):
-            self._mirror.put(await self._cluster.write_status(key, plan.status))
+            body = await self._write_status(key, body, plan.status)
         for event in plan.events:
             await self._cluster.tell(key, body, event)
+        return body
 
-    async def _note(self, key: Key, status: BaseModel, done: acting.Done) -> None:
+    async def _write_status(self, key: Key, body: Body, status: BaseModel) -> Body:
+        # What others changed meanwhile is no reason to lose what was found out; that another one has the name is.
+        present = self._mirror.get(key)
+        is_same = present is not None and present["metadata"].get("uid") == body["metadata"].get("uid")
+        found = await self._cluster.write_status(key, present if present is not None and is_same else body, status)
+        self._mirror.put(found)
+        return found
+
+    async def _note(self, key: Key, body: Body, status: BaseModel, done: acting.Done) -> None:
         """Keep what a step brought: the resource as it is now, or the job that it asked for."""
         if done.body is not None:
             self._mirror.put(done.body)
         if done.job is not None:
-            self._mirror.put(await self._cluster.write_status(key, status.model_copy(update={"job": done.job})))
+            await self._write_status(key, body, status.model_copy(update={"job": done.job}))

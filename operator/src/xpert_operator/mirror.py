@@ -9,6 +9,9 @@ from typing import Any
 
 from xpert_operator.resources import BASE_MODEL, PLLM, STYLE_SPACE
 
+WORKED_ON = frozenset({"Explaining", "Explained", "Queued", "Waiting"})
+"""Reasons of the condition Explained that nobody else has to hear of."""
+
 Body = Mapping[str, Any]
 SECRET, CONFIG_MAP = "Secret", "ConfigMap"
 KEPT = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "finalizers")
@@ -79,6 +82,8 @@ class Mirror:
             self._changed(key)
         if held is None or _told(held) != _told(body):
             self._tell(key, {*references(held), *references(body)})
+        for name in sorted(_turns(body) - _turns(held)):
+            self._changed(Key(PLLM.name, key.namespace, name))  # not all of ten thousand that refer to it
 
     def drop(self, body: Body) -> None:
         """Take that a resource is gone."""
@@ -111,7 +116,9 @@ class Mirror:
         for other in sorted(self._referrers.get(key, ())):
             self._changed(other)
         for target in sorted(referred):
-            if target.kind != BASE_MODEL.name and target in self._bodies:
+            held = self._bodies.get(target)
+            # A base counts those who refer to it only where it is to go.
+            if held and (target.kind != BASE_MODEL.name or held["metadata"].get("deletionTimestamp")):
                 self._changed(target)
 
 
@@ -157,4 +164,12 @@ def _told(body: Body) -> tuple[Any, ...]:
     status = body.get("status") or {}
     stored = condition(body, "Stored").get("status")
     version = [(status.get(name) or {}).get("digest") for name in ("current", "next")]
-    return *_asked(body), stored, status.get("digest"), status.get("styleSpace"), *version
+    accepted, reason = condition(body, "Accepted").get("status"), condition(body, "Explained").get("reason")
+    # A style space counts failures. That a pLLM waits or is worked on it knows: it gave the turn.
+    failed = None if reason in WORKED_ON else reason
+    return *_asked(body), stored, status.get("digest"), status.get("styleSpace"), *version, accepted, failed
+
+
+def _turns(body: Body | None) -> set[str]:
+    """Return the pLLMs whose turn it is to be explained in a style space."""
+    return set(((body or {}).get("status") or {}).get("explaining") or ())

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from xpert.core.errors import XpertError
-from xpert_operator.cluster import FINALIZER, Cluster
+from xpert_operator.cluster import Cluster, finalizer
 from xpert_operator.mirror import Body, Key, Mirror, condition
 from xpert_operator.reconcile import (
     BaseObserved,
@@ -21,10 +21,23 @@ from xpert_operator.reconcile import (
     reconcile_pllm,
     reconcile_space,
 )
+from xpert_operator.reconcile.conditions import QUEUED, WAITING
 from xpert_operator.reconcile.pllm_refusals import LONGEST_NAME
 from xpert_operator.reconcile.pllm_seen import plain, server_name
 from xpert_operator.reconcile.space import target
-from xpert_operator.reconcile.views import BaseView, Known, Members, Meta, Plan, Problem, SourceView, SpaceKnown, SpaceView
+from xpert_operator.reconcile.views import (
+    REASONS,
+    TRANSIENT,
+    BaseView,
+    Known,
+    Members,
+    Meta,
+    Plan,
+    Problem,
+    SourceView,
+    SpaceKnown,
+    SpaceView,
+)
 from xpert_operator.resources import (
     BASE_MODEL,
     PLLM,
@@ -32,12 +45,17 @@ from xpert_operator.resources import (
     BaseModelSpec,
     BaseModelStatus,
     Condition,
+    Failure,
     PersonalizedLLMSpec,
     PersonalizedLLMStatus,
     StyleSpaceSpec,
     StyleSpaceStatus,
 )
+from xpert_operator.resources.style_space import LONGEST_MESSAGE
 from xpert_operator.server import Server
+
+UNDER_WAY = {"Explaining", "JobInterrupted", WAITING, QUEUED, *(REASONS[code] for code in TRANSIENT)}
+"""Reasons of the condition Explained with which a pLLM is still to be explained."""
 
 Observed = BaseObserved | SpaceObserved | PllmObserved
 STATUSES: Mapping[str, type[BaseModel]] = {
@@ -52,12 +70,14 @@ def status_of(key: Key, body: Body) -> BaseModel:
     return STATUSES[key.kind].model_validate(body.get("status") or {})
 
 
-async def observe(key: Key, body: Body, mirror: Mirror, cluster: Cluster, server: Server, now: datetime) -> Observed:
-    """Find out all that the decision on a resource depends on."""
+async def observe(
+    key: Key, body: Body, mirror: Mirror, cluster: Cluster, server: Server, now: datetime, *, explanations: int
+) -> Observed:
+    """Find out all that the decision on a resource depends on; so many explanations of a style space may be under way."""
     if key.kind == BASE_MODEL.name:
-        return await _base(key, body, server, now)
+        return await _base(key, body, mirror, server, now)
     if key.kind == STYLE_SPACE.name:
-        return await _space(key, body, mirror, server, now)
+        return replace(await _space(key, body, mirror, server, now), most=explanations)
     return await _pllm(key, body, mirror, cluster, server, now)
 
 
@@ -70,13 +90,20 @@ def decide(seen: Observed, *, failure: Problem | None = None, retries: bool = Fa
     return reconcile_pllm(replace(seen, failure=failure, retries=retries))
 
 
-async def _base(key: Key, body: Body, server: Server, now: datetime) -> BaseObserved:
+async def _base(key: Key, body: Body, mirror: Mirror, server: Server, now: datetime) -> BaseObserved:
     spec, status = BaseModelSpec.model_validate(body["spec"]), BaseModelStatus.model_validate(body.get("status") or {})
     try:
         found: Any = await server.base(key.name)
     except XpertError as error:
         found = Problem(code=error.code, message=str(error))
-    return BaseObserved(meta=_meta(key, body, status.conditions), spec=spec, status=status, server=found, now=now)
+    return BaseObserved(
+        meta=_meta(key, body, status.conditions),
+        spec=spec,
+        status=status,
+        users=_users(key, mirror, STYLE_SPACE.name, PLLM.name),
+        server=found,
+        now=now,
+    )
 
 
 async def _space(key: Key, body: Body, mirror: Mirror, server: Server, now: datetime) -> SpaceObserved:
@@ -92,7 +119,8 @@ async def _space(key: Key, body: Body, mirror: Mirror, server: Server, now: date
         spec=spec,
         status=status,
         base=_base_view(mirror, spec.base_model.name),
-        members=_members(key, spec.base_model.name, mirror),
+        users=_users(key, mirror, PLLM.name),
+        members=_members(key, spec.base_model.name, mirror, _asked(found) or target(status)),
         server=found,
         now=now,
     )
@@ -117,7 +145,7 @@ async def _pllm(key: Key, body: Body, mirror: Mirror, cluster: Cluster, server: 
         spec=spec,
         status=status,
         base=_base_view(mirror, spec.base_model.name),
-        space=_space_view(key, spec, mirror),
+        space=_space_view(key, spec, status.style_space, mirror),
         sources=_sources(key, spec, mirror),
         dependents=_dependents(key, mirror),
         now=now,
@@ -130,7 +158,7 @@ async def _pllm(key: Key, body: Body, mirror: Mirror, cluster: Cluster, server: 
 async def _known(seen: PllmObserved, server: Server) -> Known | Problem:
     name = server_name(seen.meta.namespace, seen.meta.name)
     try:
-        return await server.pllm(seen.spec.base_model.name, name, space=seen.target, job=seen.status.job)
+        return await server.pllm(seen.spec.base_model.name, name, space=seen.target, serving=seen.serving, job=seen.status.job)
     except XpertError as error:
         return Problem(code=error.code, message=str(error))
 
@@ -143,7 +171,7 @@ def _meta(key: Key, body: Body, conditions: list[Condition]) -> Meta:
         name=key.name,
         generation=int(found.get("generation") or 0),
         deleting_since=_time(deleted) if deleted else None,
-        has_finalizer=FINALIZER in (found.get("finalizers") or []),
+        has_finalizer=finalizer(key.kind) in (found.get("finalizers") or []),
         conditions=tuple(conditions),
     )
 
@@ -161,15 +189,23 @@ def _base_view(mirror: Mirror, name: str) -> BaseView | None:
     return BaseView(digest=digest, message=str(ready.get("message", "It was not looked at yet.")))
 
 
-def _space_view(key: Key, spec: PersonalizedLLMSpec, mirror: Mirror) -> SpaceView | None:
+def _space_view(key: Key, spec: PersonalizedLLMSpec, explained_in: str | None, mirror: Mirror) -> SpaceView | None:
     if spec.style_space is None:
         return None
     body = mirror.get(Key(STYLE_SPACE.name, key.namespace, spec.style_space.name))
     if body is None:
         return None
-    digest = target(StyleSpaceStatus.model_validate(body.get("status") or {}))
+    status = StyleSpaceStatus.model_validate(body.get("status") or {})
     message = str(condition(body, "Ready").get("message", "It was not looked at yet."))
-    return SpaceView(base=body["spec"]["baseModel"]["name"], target=digest, message=message)
+    digest = target(status)
+    return SpaceView(
+        base=body["spec"]["baseModel"]["name"],
+        target=digest,
+        message=message,
+        serving=status.current.digest if status.current and status.current.digest != digest else None,
+        # What the server has lost was explained once: that is no roll-out.
+        has_turn=key.name in status.explaining or explained_in == digest,
+    )
 
 
 def _sources(key: Key, spec: PersonalizedLLMSpec, mirror: Mirror) -> dict[str, SourceView | None]:
@@ -181,12 +217,18 @@ def _sources(key: Key, spec: PersonalizedLLMSpec, mirror: Mirror) -> dict[str, S
     return found
 
 
+def _users(key: Key, mirror: Mirror, *kinds: str) -> tuple[str, ...]:
+    """Return what refers to a resource and is to stay; what is being deleted needs it no more."""
+    found = [other for kind in kinds for other in mirror.referrers(key, kind)]
+    return tuple(str(other) for other in found if not ((mirror.get(other) or {}).get("metadata") or {}).get("deletionTimestamp"))
+
+
 def _dependents(key: Key, mirror: Mirror) -> tuple[str, ...]:
     bodies = [mirror.get(other) for other in mirror.referrers(key, PLLM.name)]
     return tuple(body["metadata"]["name"] for body in bodies if body and not body["metadata"].get("deletionTimestamp"))
 
 
-def _members(key: Key, base: str, mirror: Mirror) -> Members:
+def _members(key: Key, base: str, mirror: Mirror, digest: str | None) -> Members:
     bodies = [mirror.get(other) for other in mirror.referrers(key, PLLM.name)]
     # One that cannot be stored has no explanation to lose, and one of another base never gets any: they would hold up the others
     # for ever.
@@ -198,5 +240,35 @@ def _members(key: Key, base: str, mirror: Mirror) -> Members:
         and not body["metadata"].get("deletionTimestamp")
         and condition(body, "Stored").get("status") == "True"
     ]
-    spaces = [(body.get("status") or {}).get("styleSpace") for body in stored]
-    return Members(total=len(stored), explained=Counter(str(space) for space in spaces if space))
+    spaces = {body["metadata"]["name"]: (body.get("status") or {}).get("styleSpace") for body in stored}
+    failed = [failure for body in stored if spaces[body["metadata"]["name"]] != digest and (failure := _failure(body, digest))]
+    left = spaces.keys() - {failure.name for failure in failed}
+    # Those without any words first: the others are served by the old version meanwhile.
+    waiting = sorted((name for name in left if spaces[name] != digest), key=lambda name: (spaces[name] is not None, name))
+    return Members(
+        total=len(stored),
+        explained=Counter(str(space) for space in spaces.values() if space),
+        waiting=tuple(waiting) if digest else (),
+        failed=tuple(failed),
+    )
+
+
+def _asked(found: SpaceKnown | Problem) -> str | None:
+    """Return the digest of the version that the spec asks for, where the server has it."""
+    return found.digest if isinstance(found, SpaceKnown) else None
+
+
+def _failure(body: Body, digest: str | None) -> Failure | None:
+    """Return why a pLLM cannot be explained in a space; None where that may go by itself, or was not tried yet."""
+    accepted, explained = condition(body, "Accepted"), condition(body, "Explained")
+    if accepted.get("status") == "False" and not accepted["reason"].startswith(("BaseModel", "StyleSpace")):
+        found = accepted
+    elif (
+        explained.get("status") == "False"
+        and explained["reason"] not in UNDER_WAY
+        and (body.get("status") or {}).get("wantedSpace") == digest
+    ):
+        found = explained
+    else:
+        return None
+    return Failure(name=body["metadata"]["name"], reason=found["reason"], message=found["message"][:LONGEST_MESSAGE])

@@ -62,7 +62,7 @@ async def run(settings: Settings) -> None:
     async with _cluster_client() as cluster_client, _server_client(settings) as client:
         server = Server(client, asyncio.Semaphore(settings.downloads), settings.most_mib << 20)
         cluster = Cluster(cluster_client)
-        controller = Controller(cluster, server, mirror)
+        controller = Controller(cluster, server, mirror, explanations=settings.explanations)
         queue = Queue(controller.look, settings.drift_s)
         metrics.HELD.set_function(lambda: len(mirror))
         metrics.WAITING.set_function(lambda: len(queue))

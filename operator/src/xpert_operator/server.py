@@ -50,17 +50,22 @@ class Server:
         """Register a base model."""
         await self.client.add_base(name, source)
 
-    async def pllm(self, base: str, name: str, *, space: str | None, job: str | None) -> Known:
-        """Return what the server has of a pLLM; ``job`` is the one that was last asked for."""
+    async def pllm(self, base: str, name: str, *, space: str | None, serving: str | None, job: str | None) -> Known:
+        """Return what the server has of a pLLM; ``job`` was last asked for, ``serving`` serves while ``space`` is rolled out."""
         try:
             found = await self.client.pllm(base, name, space=space)
         except NotFoundError:
             going = await self.job(job)
             # An older registration's explanation says nothing about the next one.
             return Known(job=going if going is not None and going.kind == "merge" else None)
-        if found.explanation is None:
-            return Known(pllm=found, job=await self.job(found.job))
-        return Known(pllm=found, catalogue=await self._version(base, space) if found.published else None)
+        version = await self._version(base, space) if found.explanation and found.published else None
+        going = await self.job(found.job) if found.explanation is None else None
+        if serving is None or (found.explanation and (version or not found.published)):
+            return Known(pllm=found, job=going, catalogue=version)
+        is_served = await self._is_explained(base, name, serving)
+        if is_served and found.published:
+            version = await self._version(base, serving)
+        return Known(pllm=found, job=going, catalogue=version, is_served=is_served)
 
     async def job(self, id_: str | None) -> Job | None:
         """Return a job; None where there is none."""
@@ -119,6 +124,12 @@ class Server:
         """Delete a pLLM; that it is gone already is no error."""
         with contextlib.suppress(NotFoundError):
             await self.client.delete(base, name)
+
+    async def _is_explained(self, base: str, name: str, space: str) -> bool:
+        try:
+            return (await self.client.pllm(base, name, space=space)).explanation is not None
+        except NotFoundError:  # it was removed meanwhile
+            return False
 
     async def _space(self, digest: str) -> Space | None:
         try:

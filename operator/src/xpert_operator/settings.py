@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "XPERT_OPERATOR_"
+MOST_EXPLANATIONS = 256
+"""They are named in a style space's status, which stays small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class Settings:
         How many resources are worked on at a time.
     downloads
         How many adapters are fetched at a time.
+    explanations
+        How many explanations of one style space are asked for at a time, at most 256.
     most_mib
         Largest adapter that is fetched.
     drift_s
@@ -56,6 +60,7 @@ class Settings:
     watch_secrets: bool = False
     workers: int = 8
     downloads: int = 2
+    explanations: int = 32
     most_mib: int = 2048
     drift_s: float = 3600.0
     lease: str = ""
@@ -80,6 +85,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     for name, type_, about in (
         ("workers", int, "resources worked on at a time"),
         ("downloads", int, "adapters fetched at a time"),
+        ("explanations", _bounded, "explanations of one style space asked for at a time, 1 to 256"),
         ("most_mib", int, "largest adapter that is fetched"),
         ("drift_s", float, "seconds after which a resource is compared with the server though nothing changed"),
         ("lease", str, "name of the Lease by which one of several replicas works"),
@@ -93,13 +99,20 @@ def parse(arguments: list[str] | None = None) -> Settings:
         found.add_argument(
             f"--{name.replace('_', '-')}",
             type=type_,
-            default=getattr(Settings, name) if default is None else type_(default),
+            default=getattr(Settings, name) if default is None else default,
             help=about,
         )
     given: dict[str, Any] = vars(found.parse_args(arguments))
     given["namespaces"] = tuple(given["namespaces"] or [name for name in namespaces if name])
     given["identity"] = given["identity"] or f"{socket.gethostname()}-{os.getpid()}"
     return Settings(**given)
+
+
+def _bounded(text: str) -> int:
+    found = int(text)
+    if not 1 <= found <= MOST_EXPLANATIONS:
+        raise argparse.ArgumentTypeError(f"{found}, expected 1 to {MOST_EXPLANATIONS}")
+    return found
 
 
 def _given(name: str) -> str | None:

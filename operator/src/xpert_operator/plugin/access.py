@@ -78,26 +78,23 @@ class Access:
         body: Body = found.to_dict()
         return body
 
-    def pllm(self, name: str, namespace: str) -> Body:
-        """Return a pLLM.
+    def needed(self, kind: str, name: str, namespace: str) -> Body:
+        """Return a pLLM or a style space.
 
         Raises
         ------
         NotFoundError
             There is none.
         """
-        found = self.find(PLLM.name, name, namespace)
+        found = self.find(kind, name, namespace)
         if found is None:
-            raise NotFoundError(
-                f"There is no PersonalizedLLM '{name}' in namespace '{namespace}'. What there is: kubectl xpert status -A."
-            )
+            others = "kubectl xpert status -A" if kind == PLLM.name else "kubectl get sspace -A"
+            raise NotFoundError(f"There is no {kind} '{name}' in namespace '{namespace}'. What there is: {others}.")
         return found
 
-    def events(self, name: str, namespace: str) -> list[Body]:
-        """Return the events on a pLLM, the latest last."""
-        found = self.client.list(
-            Event, namespace=namespace, fields={"involvedObject.name": name, "involvedObject.kind": PLLM.name}
-        )
+    def events(self, kind: str, name: str, namespace: str) -> list[Body]:
+        """Return the events on a resource, the latest last."""
+        found = self.client.list(Event, namespace=namespace, fields={"involvedObject.name": name, "involvedObject.kind": kind})
         return sorted((event.to_dict() for event in found), key=lambda event: str(event.get("lastTimestamp")))
 
     def operator_renewed(self, namespace: str) -> datetime | None:

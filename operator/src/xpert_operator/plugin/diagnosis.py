@@ -1,4 +1,4 @@
-"""Why a pLLM is not ready: from its conditions to the resource that holds it up, and what to do there. No calls."""
+"""Why a pLLM or a style space is not ready: from its conditions to what holds it up, and what to do there. No calls."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ ADVICE = {
     "Registering": WAIT,
     "Building": WAIT,
     "RollingOut": WAIT,
+    "Queued": WAIT,
+    "OldVersionServes": "It is ready: phones are served by the old version of its style space. How far the new one is: the line "
+    "of the StyleSpace above, or kubectl get sspace -w.",
+    "SomeFailed": "The others are explained all the same. The message names who is not: kubectl xpert why NAME -n {namespace}",
+    "Stalled": "The old version serves until fewer fail. The message names some: kubectl xpert why NAME -n {namespace}. All: "
+    "kubectl xpert status -n {namespace}",
     "Deleting": "It is going: nothing to do.",
     "BaseModelMissing": "Apply this BaseModel (it belongs to the cluster: an administrator does): kubectl explain bm.spec",
     "StyleSpaceMissing": "Apply this StyleSpace in namespace '{namespace}': kubectl explain sspace.spec. Or take spec.styleSpace "
@@ -46,6 +52,7 @@ ADVICE = {
     "BadInput": "The server does not take it, see the message. " + ANOTHER,
     "Failed": "See the message and the operator's logs. " + MEND,
     "JobFailed": "See the message and the server's logs for this job: xpert job ID. " + MEND,
+    "JobInterrupted": "The server's store or network failed it, see the message. " + MEND,
     "Quarantined": "The server found the adapter unusable. " + ANOTHER,
     "NameTaken": "Another pLLM has this name on the server: remove it there (xpert ls), or take another name.",
     "NameTooLong": "Make one with a shorter name, in this namespace or in one with a shorter name.",
@@ -65,7 +72,7 @@ class Link:
     Attributes
     ----------
     role
-        What it is to the pLLM: itself, base, space, or source of a merge.
+        What it is to what is looked at: itself, base, space, source of a merge, or a member that cannot be explained in it.
     ready, reason, message
         Of its condition Ready; ``Missing`` and ``NotLookedAt`` where it has none.
     """
@@ -80,7 +87,7 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """Why a pLLM is not ready.
+    """Why a pLLM or a style space is not ready.
 
     Attributes
     ----------
@@ -97,21 +104,30 @@ class Diagnosis:
     advice: str
 
 
-def diagnose(pllm: Body, find: Find) -> Diagnosis:
-    """Find what holds a pLLM up."""
-    links = tuple(_link(*part, find=find) for part in _referred(pllm))
-    itself = _seen("itself", PLLM.name, pllm)
-    cause = _cause(pllm, itself, find, frozenset())
+def diagnose(body: Body, find: Find, kind: str = PLLM.name) -> Diagnosis:
+    """Find what holds a pLLM, or a style space, up."""
+    links = (*(_link(*part, find=find) for part in _referred(body)), *_failing(body))
+    itself = _seen("itself", kind, body)
+    cause = _cause(body, itself, find, frozenset())
     if cause.ready == "True":
-        return Diagnosis(chain=(itself, *links), cause=cause, advice="It is ready.")
+        return Diagnosis(chain=(itself, *links), cause=cause, advice=ADVICE.get(cause.reason, "It is ready."))
     short = {BASE_MODEL.name: BASE_MODEL.short, STYLE_SPACE.name: STYLE_SPACE.short}.get(cause.kind, PLLM.short)
     advice = ADVICE.get(cause.reason, "See the message, and the operator's logs.")
-    namespace = pllm["metadata"].get("namespace", "")
+    namespace = body["metadata"].get("namespace", "")
     return Diagnosis(
         chain=(itself, *links),
         cause=cause,
         advice=advice.format(name=cause.name, namespace=namespace, what=f"{short}/{cause.name}"),
     )
+
+
+def _failing(body: Body) -> list[Link]:
+    """Return the first of the pLLMs that cannot be explained in a style space."""
+    failures = (body.get("status") or {}).get("failures") or []
+    return [
+        Link(role="member", kind=PLLM.name, name=found["name"], ready="-", reason=found["reason"], message=found["message"])
+        for found in failures
+    ]
 
 
 def _cause(body: Body, link: Link, find: Find, above: frozenset[str]) -> Link:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,7 @@ from xpert_operator.plugin.access import (
     knows_no_kind,
 )
 from xpert_operator.plugin.telling import condition
-from xpert_operator.resources import GROUP, KINDS, PLLM
+from xpert_operator.resources import BASE_MODEL, GROUP, KINDS, PLLM, STYLE_SPACE
 
 OPERATOR_PART: dict[str, Any] = {"app.kubernetes.io/part-of": "xpert", "app.kubernetes.io/component": "operator"}
 IN_NAMESPACE: tuple[Any, ...] = (Deployment, PodDisruptionBudget, RoleBinding, Role, ServiceAccount)
@@ -100,12 +101,13 @@ def uninstall(
             _delete_pllms(cluster, output, patience, let_go=let_go)
         gone = list(_delete_operator(cluster, operator_namespace))
         if everything:
+            _delete_kept(cluster)
             gone += _delete_rest(cluster, operator_namespace)
     left = [LEFT]
     if not everything:
         counted = ", ".join(f"{n} {plural}" for plural, n in there.items())
         left = [
-            f"the definitions, with {counted}: pLLMs that are deleted now wait for an operator to come back",
+            f"the definitions, with {counted}: what of these is deleted now waits for an operator to come back",
             f"the namespace '{operator_namespace}' with its Secrets, and the server if it runs there: it goes on serving phones",
             LEFT,
         ]
@@ -160,7 +162,7 @@ def _delete_pllms(cluster: Access, output: Output, patience: float, *, let_go: b
     end = time.monotonic() + (0 if let_go else patience)
     while waiting := list(_listed(cluster, PLLM.name)):
         if let_go:
-            _take_finalizers(cluster, waiting)
+            _take_finalizers(cluster, waiting, PLLM.name)
             output.warn(f"The server's copies of {len(waiting)} pLLMs stay, as no operator deleted them: xpert ls shows them.")
             return
         if time.monotonic() > end:
@@ -173,12 +175,35 @@ def _delete_pllms(cluster: Access, output: Output, patience: float, *, let_go: b
         time.sleep(0.5)
 
 
-def _take_finalizers(cluster: Access, bodies: list[Body]) -> None:
+def _delete_kept(cluster: Access) -> None:
+    """Delete style spaces and base models: no pLLM refers to them any more, and no operator is there to see it."""
+    for kind in (STYLE_SPACE.name, BASE_MODEL.name):
+        for body in list(_listed(cluster, kind)):
+            meta = body["metadata"]
+            with _gone_already():
+                cluster.client.delete(RESOURCES[kind], meta["name"], namespace=meta.get("namespace"))
+        _take_finalizers(cluster, list(_listed(cluster, kind)), kind)
+
+
+def _take_finalizers(cluster: Access, bodies: list[Body], kind: str) -> None:
     for body in bodies:
         meta = body["metadata"]
         kept = [name for name in meta.get("finalizers") or [] if not name.startswith(f"{GROUP}/")]
-        patch = {"metadata": {"finalizers": kept, "resourceVersion": meta["resourceVersion"]}}
-        cluster.client.patch(RESOURCES[PLLM.name], meta["name"], patch, namespace=meta["namespace"], patch_type=PatchType.MERGE)
+        # Of what is being deleted nobody can add any: the uid alone says that it is still the same.
+        patch = {"metadata": {"finalizers": kept, "uid": meta["uid"]}}
+        with _gone_already():
+            cluster.client.patch(
+                RESOURCES[kind], meta["name"], patch, namespace=meta.get("namespace"), patch_type=PatchType.MERGE
+            )
+
+
+@contextmanager
+def _gone_already() -> Iterator[None]:
+    try:
+        yield
+    except ApiError as error:
+        if error.status.code != 404:
+            raise
 
 
 def _delete_operator(cluster: Access, namespace: str) -> Iterator[str]:
@@ -195,12 +220,8 @@ def _delete_operator(cluster: Access, namespace: str) -> Iterator[str]:
 def _delete_rest(cluster: Access, namespace: str) -> Iterator[str]:
     names: list[tuple[Any, str]] = [(CustomResourceDefinition, f"{kind.plural}.{GROUP}") for kind in KINDS]
     for resource, name in [*names, (Namespace, namespace)]:
-        try:
+        with _gone_already():
             cluster.client.delete(resource, name)
-        except ApiError as error:
-            if error.status.code != 404:
-                raise
-        else:
             yield f"{resource.__name__} {name}"
 
 

@@ -25,7 +25,7 @@ from xpert_operator.plugin.access import (
 )
 from xpert_operator.plugin.diagnosis import diagnose
 from xpert_operator.plugin.telling import age, condition, conditions
-from xpert_operator.resources import PLLM
+from xpert_operator.resources import PLLM, STYLE_SPACE
 
 AllOption = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a PersonalizedLLM, or NAMESPACE/NAME.")]
@@ -73,6 +73,9 @@ def _row(body: Body) -> dict[str, Any]:
 
 def why(
     name: NameArgument,
+    space: Annotated[
+        bool, typer.Option("--space", help="NAME is that of a StyleSpace: how far its version is, and who fails.")
+    ] = False,
     namespace: NamespaceOption = None,
     operator_namespace: Annotated[str, typer.Option(help="Where the operator runs.")] = OPERATOR_NAMESPACE,
     kubeconfig: KubeconfigOption = None,
@@ -80,17 +83,17 @@ def why(
     json_: JsonOption = False,
 ) -> None:
     """Say why a personal LLM is not ready, which resource holds it up, and what to do next."""
-    output = Output(as_json=json_)
+    output, kind = Output(as_json=json_), STYLE_SPACE.name if space else PLLM.name
     with access(kubeconfig, context, namespace) as cluster:
         place, name = _place(name, cluster)
-        body = cluster.pllm(name, place)
+        body = cluster.needed(kind, name, place)
 
         @cache
         def find(kind: str, other: str) -> Body | None:
             return cluster.find(kind, other, place)
 
-        found = diagnose(body, find)
-        events = cluster.events(name, place)
+        found = diagnose(body, find, kind)
+        events = cluster.events(kind, name, place)
         silent = _silent(cluster, operator_namespace)
     data = {
         "name": name,
@@ -146,7 +149,7 @@ def diff(
     """Compare the words of two personal LLMs: differences, and whether their intervals overlap."""
     output = Output(as_json=json_)
     with access(kubeconfig, context, namespace) as cluster:
-        bodies = [cluster.pllm(name, place) for place, name in (_place(given, cluster) for given in (first, second))]
+        bodies = [cluster.needed(PLLM.name, name, place) for place, name in (_place(given, cluster) for given in (first, second))]
     compared = compare(*bodies)
     title = f"{first} against {second}: {sum(not row['overlap'] for row in compared if row['overlap'] is not None)} words apart"
     rows = [

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from xpert.wire import Base
 from xpert_operator.reconcile.conditions import Conditions
+from xpert_operator.reconcile.keeping import IN_USE, keeping, say_users
 from xpert_operator.reconcile.pllm_seen import plain
 from xpert_operator.reconcile.views import LATER, REASONS, SELDOM, Action, AddBase, Event, Meta, Plan, Problem
 from xpert_operator.resources import BaseModelSpec, BaseModelStatus
@@ -23,6 +24,8 @@ class BaseObserved:
     ----------
     meta, spec, status
         The resource.
+    users
+        What refers to it and is not being deleted.
     server
         What the server has under its name, or why that is not known.
     failure
@@ -34,6 +37,7 @@ class BaseObserved:
     meta: Meta
     spec: BaseModelSpec
     status: BaseModelStatus
+    users: tuple[str, ...] = ()
     server: Base | Problem | None = None
     failure: Problem | None = None
     now: datetime
@@ -41,6 +45,9 @@ class BaseObserved:
 
 def reconcile_base(seen: BaseObserved) -> BasePlan:
     """Decide on the next step."""
+    kept = keeping(seen.meta, seen.users)
+    if kept is not None:
+        return Plan(status=seen.status, action=kept)
     said = Conditions(seen.meta.conditions, generation=seen.meta.generation, now=seen.now)
     if isinstance(seen.server, Problem):
         said.unknown("Stored", seen.server.silence, f"The server could not be asked: {seen.server.message}")
@@ -75,13 +82,15 @@ def _plan(
     else:
         said.fails("Ready", stored.reason, stored.message)
     kept = seen.status.digest if stored.status != "False" else None
-    changes = {"conditions": said.list(TYPES), "digest": digest or kept, "observed_generation": seen.meta.generation}
+    in_use = say_users(said, seen.meta, seen.users)
+    changes = {"conditions": said.list((*TYPES, IN_USE)), "digest": digest or kept, "observed_generation": seen.meta.generation}
     warn = stored.reason in {*REASONS.values(), "NameTaken"} - {"ServerAway"}
-    events = (Event(reason=stored.reason, message=stored.message, is_warning=warn),)
+    told = said.changed("Stored") and (warn or stored.status == "True")
+    events = (Event(reason=stored.reason, message=stored.message, is_warning=warn),) if told else ()
     return Plan(
         status=seen.status.model_copy(update=changes),
         action=action,
         again=again,
         is_failure=again is not None,
-        events=events if said.changed("Stored") and (warn or stored.status == "True") else (),
+        events=(*events, *in_use),
     )

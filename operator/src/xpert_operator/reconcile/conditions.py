@@ -9,7 +9,7 @@ from xpert_operator.reconcile.views import SOON
 from xpert_operator.resources import Condition
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
-WAITING = "Waiting"
+WAITING, QUEUED = "Waiting", "Queued"
 SHARE, LONGEST = 0.2, 60.0
 
 
@@ -51,7 +51,7 @@ class Conditions:
     def works(self, type_: str, reason: str, message: str) -> None:
         """Say that a step towards it is taken; why the last one failed stays until this one has not."""
         before = self._before.get(type_)
-        failed = before is not None and before.status == FALSE and before.reason not in {WAITING, reason}
+        failed = before is not None and before.status == FALSE and before.reason not in {WAITING, QUEUED, reason}
         if before is not None and failed and before.observed_generation == self._generation:
             self._found[type_] = before
         else:
@@ -81,6 +81,11 @@ class Conditions:
         """Tell whether status or reason differ from before."""
         before, found = self._before.get(type_), self._found[type_]
         return before is None or (before.status, before.reason) != (found.status, found.reason)
+
+    def was(self, type_: str, reason: str) -> bool:
+        """Tell whether something had a reason before."""
+        before = self._before.get(type_)
+        return before is not None and before.reason == reason
 
     def get(self, type_: str) -> Condition:
         """Return one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpert.wire import ExplanationBody, Job, Pllm
-from xpert_operator.reconcile.conditions import Conditions, pause
+from xpert_operator.reconcile.conditions import QUEUED, Conditions, pause
 from xpert_operator.reconcile.pllm_deletion import PllmPlan, delete_pllm
 from xpert_operator.reconcile.pllm_refusals import refusal
 from xpert_operator.reconcile.pllm_seen import PllmObserved, differs, plain
@@ -23,10 +23,11 @@ from xpert_operator.reconcile.views import (
     PushAdapter,
     SetPublished,
 )
-from xpert_operator.resources import PersonalizedLLMStatus, Word
+from xpert_operator.resources import Condition, PersonalizedLLMStatus, Word
 
 TYPES = ("Accepted", "Stored", "Explained", "Published", "Ready")
 N_WORDS, N_SUMMARY = 12, 3
+OLD_SERVES = "OldVersionServes"
 
 
 def reconcile_pllm(seen: PllmObserved) -> PllmPlan:
@@ -47,6 +48,7 @@ class _Decision:
         self._action: Action | None = None
         self._again: float | None = None
         self._is_failure = False
+        self._waits_for_other = False
 
     def run(self) -> None:
         seen = self._seen
@@ -65,16 +67,22 @@ class _Decision:
             return
         # Who takes one back does not wait for an explanation, which may never come.
         is_withdrawn = pllm.published and not seen.spec.publish
-        if is_withdrawn or self._explained(pllm, seen.server.job):
+        if is_withdrawn or self._explained(pllm, seen.server.job) or seen.server.is_served:
             self._published(pllm, seen.server.catalogue)
 
     def plan(self) -> PllmPlan:
         seen, said = self._seen, self._said
-        failing = next((said.get(type_) for type_ in TYPES[:-1] if type_ in self._known() and not said.is_true(type_)), None)
-        if failing is None and len(self._known()) == len(TYPES) - 1:
+        failing = [said.get(type_) for type_ in self._known() if not said.is_true(type_)]
+        if not failing and len(self._known()) == len(TYPES) - 1:
             said.holds("Ready", "Ready", "As asked for.")
+        elif self._is_served(failing):
+            message = f"The old version of the style space serves while the new one is rolled out: {failing[0].message}"
+            said.holds("Ready", OLD_SERVES, message)
+        elif isinstance(seen.server, Problem) and said.was("Ready", OLD_SERVES) and said.is_true("Published"):
+            said.unknown("Ready", seen.server.silence, seen.server.message)
         else:
-            reason, message = (failing.reason, failing.message) if failing else ("Working", "Under way.")
+            first = failing[0] if failing else None
+            reason, message = (first.reason, first.message) if first else ("Working", "Under way.")
             said.fails("Ready", reason, message)
             said.rest(TYPES)
         if seen.failure and not self._is_failure:
@@ -82,6 +90,12 @@ class _Decision:
         action = None if seen.failure else self._action
         again = None if action else self._again
         return Plan(status=self._status(), action=action, again=again, is_failure=self._is_failure, events=self._events())
+
+    def _is_served(self, failing: list[Condition]) -> bool:
+        """Whether nothing is amiss but that the explanation in a new version of the style space is not there yet."""
+        known = self._seen.server
+        is_all_said = len(self._known()) == len(TYPES) - 1
+        return isinstance(known, Known) and known.is_served and is_all_said and [found.type for found in failing] == ["Explained"]
 
     def _known(self) -> list[str]:
         return [condition.type for condition in self._said.list(TYPES[:-1])]
@@ -117,8 +131,16 @@ class _Decision:
         if pllm.explanation is not None:
             self._said.holds("Explained", "Explained", f"From {pllm.explanation.n_probes} probes.")
             return True
+        # A job in another space says nothing about this one.
+        is_other = seen.status.wanted_space != seen.target
+        self._waits_for_other = is_other and job is not None and job.state in {"queued", "running"}
+        is_fresh = is_other or self._said.was("Explained", QUEUED)
+        has_failed = job is not None and job.state == "failed" and not is_fresh and not seen.retries
+        if seen.awaits_turn and not has_failed and seen.failure is None:
+            self._said.fails("Explained", QUEUED, "It waits for its turn: only so many of a style space are explained at a time.")
+            return False
         ask = AskExplanation(seen.spec.base_model.name, seen.server_name, seen.target)
-        self._work("Explained", job, ask, "Explaining", "The server explains it.")
+        self._work("Explained", job, ask, "Explaining", "The server explains it.", is_fresh=is_fresh)
         return False
 
     def _published(self, pllm: Pllm, catalogue: str | None) -> None:
@@ -128,26 +150,27 @@ class _Decision:
             self._work("Published", None, change, "Publishing", "The catalogue is changed.")
         elif wanted and catalogue is None:
             self._said.fails("Published", "Publishing", "The catalogue does not have it yet.")
-            self._again = SOON
+            self._again = self._again or SOON
         elif wanted:
             self._said.holds("Published", "Published", f"In the catalogue of '{base}'.")
         else:
             self._said.holds("Published", "Unlisted", "It is in no catalogue, as asked for.")
 
-    def _work(self, type_: str, job: Job | None, action: Action, reason: str, message: str) -> None:
+    def _work(self, type_: str, job: Job | None, action: Action, reason: str, message: str, *, is_fresh: bool = False) -> None:
         """Take a step towards a condition: wait for the job that works on it, or take the action; or say why it failed."""
         seen, failure = self._seen, self._seen.failure
         if failure:
             self._failed(type_, REASONS.get(failure.code, "Failed"), failure)
-        elif job is not None and job.state == "failed" and not seen.retries:
+        elif job is not None and job.state == "failed" and not (seen.retries or is_fresh):
             told = f"The server's job {job.id[:12]} failed: {job.error or 'it does not say why'}"
-            self._failed(type_, "JobFailed", Problem(code=job.code or "error", message=told))
+            problem = Problem(code=job.code or "error", message=told)
+            self._failed(type_, "JobInterrupted" if problem.is_transient else "JobFailed", problem)
         elif job is not None and job.state in {"queued", "running"}:
             so_far = f" {job.done} of {job.total} done." if job.done else ""
             self._said.fails(type_, reason, message + so_far)
             self._again = pause(self._said.get(type_), seen.now)
         else:
-            self._said.works(type_, reason, message)
+            (self._said.fails if is_fresh else self._said.works)(type_, reason, message)
             self._do(action)
 
     def _failed(self, type_: str, reason: str, problem: Problem) -> None:
@@ -176,6 +199,8 @@ class _Decision:
                 changes["adapter_digest"] = known.pllm.adapter_digest or None
                 changes["adapter_bytes"] = known.pllm.adapter_bytes
                 changes |= _told(known.pllm.explanation)
+            if "Explained" in self._known() and not self._waits_for_other:
+                changes["wanted_space"] = seen.target
         return seen.status.model_copy(update=changes)
 
     def _events(self) -> tuple[Event, ...]:

@@ -65,6 +65,16 @@ class PllmObserved:
         """Digest of the space to be explained in; None: the server's default one."""
         return self.space.target if self.spec.style_space and self.space else None
 
+    @property
+    def serving(self) -> str | None:
+        """Digest of the version of its space that serves while another one is rolled out."""
+        return self.space.serving if self.spec.style_space and self.space else None
+
+    @property
+    def awaits_turn(self) -> bool:
+        """Whether others of its style space are explained first."""
+        return bool(self.spec.style_space and self.space and not self.space.has_turn)
+
 
 def server_name(namespace: str, name: str) -> str:
     """Return what a pLLM is called on the server: a namespace's name has no dot, so that this is unambiguous."""

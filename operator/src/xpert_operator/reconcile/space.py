@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from xpert_operator.reconcile.conditions import Conditions, pause
+from xpert_operator.reconcile.keeping import IN_USE, keeping, say_users
 from xpert_operator.reconcile.pllm_seen import plain
+from xpert_operator.reconcile.rolling_out import SOME_FAILED, STALLED, failures, may_take_over, standing, turns
 from xpert_operator.reconcile.views import (
     LATER,
     REASONS,
@@ -37,12 +39,16 @@ class SpaceObserved:
         The resource.
     base
         Its base model; None where there is no such resource.
+    users
+        What refers to it and is not being deleted.
     members
         The pLLMs that refer to it.
     server
         What the server has of the version that the spec asks for, or why that is not known.
     failure
         Why the last action failed.
+    most
+        How many pLLMs may be in the middle of being explained.
     retries
         Whether it is time to try again what failed for good.
     now
@@ -53,9 +59,11 @@ class SpaceObserved:
     spec: StyleSpaceSpec
     status: StyleSpaceStatus
     base: BaseView | None = None
+    users: tuple[str, ...] = ()
     members: Members = field(default_factory=lambda: Members(total=0))
     server: SpaceKnown | Problem = field(default_factory=SpaceKnown)
     failure: Problem | None = None
+    most: int = 32
     retries: bool = False
     now: datetime
 
@@ -73,6 +81,9 @@ def space_name(namespace: str, name: str, version: int) -> str:
 
 def reconcile_space(seen: SpaceObserved) -> SpacePlan:
     """Decide on the next step."""
+    kept = keeping(seen.meta, seen.users)
+    if kept is not None:
+        return Plan(status=seen.status, action=kept)
     said = Conditions(seen.meta.conditions, generation=seen.meta.generation, now=seen.now)
     # A job of an older spec built another space; it must not stand beside this generation, or it would be taken for its own.
     own = seen.status.job if seen.status.observed_generation == seen.meta.generation else None
@@ -82,6 +93,8 @@ def reconcile_space(seen: SpaceObserved) -> SpacePlan:
         said.fails("Accepted", "BaseModelMissing", message)
         return _plan(seen, said, status)
     said.holds("Accepted", "Accepted", "The spec can be used.")
+    # Before the version asked for is there, too: a new pLLM is explained in the one that serves.
+    status = status.model_copy(update={"explaining": turns(status.explaining, seen.members.waiting, seen.most)})
     if isinstance(seen.server, Problem):
         said.unknown("Stored", seen.server.silence, f"The server could not be asked: {seen.server.message}")
         return _plan(seen, said, status, again=LATER, is_failure=True)
@@ -123,17 +136,15 @@ def _store(seen: SpaceObserved, known: SpaceKnown, said: Conditions, status: Sty
 def _roll_out(seen: SpaceObserved, digest: str, said: Conditions, status: StyleSpaceStatus) -> SpacePlan:
     """Have every pLLM explained in the new version, then serve it."""
     wanted = SpaceVersion(version=seen.spec.version, digest=digest)
-    explained = seen.members.explained.get(digest, 0)
-    status = status.model_copy(update={"pllms": seen.members.total, "explained": explained})
-    if status.current == wanted or explained >= seen.members.total:
-        done = f"All {seen.members.total} pLLMs are explained in version {wanted.version}."
-        said.holds("RolledOut", "RolledOut", done)
-        said.holds("Ready", "Ready", done)
+    members, explained = seen.members, seen.members.explained.get(digest, 0)
+    counts = {"pllms": members.total, "explained": explained, **failures(members)}
+    status = status.model_copy(update=counts)
+    reason, message = standing(seen, wanted, status.current)
+    if status.current == wanted or may_take_over(members, explained):
+        said.holds("RolledOut", "RolledOut", message)
+        said.holds("Ready", "Ready", message)
         return _plan(seen, said, status.model_copy(update={"current": wanted, "next": None}))
-    old = f"; version {status.current.version} serves until then" if status.current else ""
-    said.fails(
-        "RolledOut", "RollingOut", f"{explained} of {seen.members.total} pLLMs are explained in version {wanted.version}{old}."
-    )
+    said.fails("RolledOut", reason, message)
     return _plan(seen, said, status.model_copy(update={"next": wanted}))
 
 
@@ -151,11 +162,13 @@ def _plan(
         failing = next(condition for condition in found.values() if condition.status != "True")
         said.fails("Ready", failing.reason, failing.message)
     said.rest(TYPES)
-    status = status.model_copy(update={"conditions": said.list(TYPES)})
+    in_use = say_users(said, seen.meta, seen.users)
+    status = status.model_copy(update={"conditions": said.list((*TYPES, IN_USE))})
     changed = [said.get(type_) for type_ in ("Stored", "RolledOut") if said.changed(type_)]
+    warned = {*REASONS.values(), SOME_FAILED, STALLED}
     events = tuple(
-        Event(reason=condition.reason, message=condition.message, is_warning=condition.reason in REASONS.values())
+        Event(reason=condition.reason, message=condition.message, is_warning=condition.reason in warned)
         for condition in changed
-        if condition.status == "True" or condition.reason in {"RollingOut", *REASONS.values()} - {"ServerAway"}
+        if condition.status == "True" or condition.reason in {"RollingOut", *warned} - {"ServerAway"}
     )
-    return Plan(status=status, action=action, again=again, is_failure=is_failure, events=events)
+    return Plan(status=status, action=action, again=again, is_failure=is_failure, events=(*events, *in_use))

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel
 
 from xpert.wire import Job, Pllm
-from xpert_operator.resources import Condition
+from xpert_operator.resources import Condition, Failure
 from xpert_operator.resources.parts import ConfigMapKey
 
 Status = TypeVar("Status", bound=BaseModel)
@@ -99,11 +99,27 @@ class BaseView:
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceView:
-    """A StyleSpace as pLLMs see it: ``target`` is the digest to be explained in, None while it is not there."""
+    """A StyleSpace as a pLLM sees it.
+
+    Attributes
+    ----------
+    base
+        Name of its base model.
+    target
+        Digest to be explained in; None while it is not there.
+    message
+        Of its condition Ready.
+    serving
+        Digest of the version that serves, where that is another one.
+    has_turn
+        Whether this pLLM may ask to be explained now.
+    """
 
     base: str
     target: str | None
     message: str = ""
+    serving: str | None = None
+    has_turn: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +141,15 @@ class Known:
     job
         The job that works on it, where it is not explained.
     catalogue
-        Version of the catalogue that it stands in.
+        Version of the catalogue that it stands in: of the space asked for or, until then, of the one that serves.
+    is_served
+        Whether it is explained in the version of its style space that serves, while another one is asked for.
     """
 
     pllm: Pllm | None = None
     job: Job | None = None
     catalogue: str | None = None
+    is_served: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,10 +282,24 @@ class DeletePllm(Action):
 
 @dataclass(frozen=True, kw_only=True)
 class Members:
-    """The stored pLLMs that refer to a StyleSpace: digest -> how many are explained in it, and how many there are."""
+    """The stored pLLMs that refer to a StyleSpace.
+
+    Attributes
+    ----------
+    total
+        How many there are.
+    explained
+        Digest -> how many are explained in it.
+    waiting
+        Names of those that are not explained in the version asked for yet, in the order in which they get their turns.
+    failed
+        Those that cannot be explained in it, until somebody mends something.
+    """
 
     total: int
     explained: Mapping[str, int] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
+    failed: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,8 @@ class BaseModelSpec(Part):
 class BaseModelStatus(Part):
     """Where a base model stands."""
 
-    conditions: list[Condition] = Field(default=[], description="Stored, Ready.", max_length=8)
+    conditions: list[Condition] = Field(
+        default=[], description="Stored, Ready; InUse where it is deleted and others refer to it.", max_length=8
+    )
     digest: str | None = Field(default=None, description="Digest that the server found.")
     observed_generation: int | None = Field(default=None, description="The generation of the spec that the status speaks of.")

@@ -116,6 +116,7 @@ STYLE_SPACE = Kind(
         ("Serving", "integer", ".status.current.version", 0),
         ("Explained", "integer", ".status.explained", 0),
         ("Of", "integer", ".status.pllms", 0),
+        ("Failed", "integer", ".status.failed", 0),
         ("Ready", "string", READY, 0),
     ),
 )

@@ -108,6 +108,9 @@ class PersonalizedLLMStatus(Part):
     residual_share: float | None = Field(default=None, description="Share of the difference that no word explains.")
     n_probes: int | None = Field(default=None, description="How many prompts it was asked.")
     style_space: str | None = Field(default=None, description="Digest of the space that the words are of.")
+    wanted_space: str | None = Field(
+        default=None, description="Digest of the space that the condition Explained speaks of; without, the server's default one."
+    )
     base_digest: str | None = Field(default=None, description="Digest of the base.")
     adapter_digest: str | None = Field(default=None, description="Digest of the adapter as the server knows it.")
     adapter_bytes: int | None = Field(default=None, description="Size of the adapter's weights in bytes.")

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from xpert_operator.resources.parts import Condition, ConfigMapKey, Digest, Part, Reference, rule, rules
 
+LONGEST_MESSAGE = 256
+"""Letters of what a status quotes of another's."""
+
 
 class Exemplars(Part):
     """Texts in a neutral and in other styles, from which the axes are made."""
@@ -69,14 +72,31 @@ class SpaceVersion(Part):
     digest: str = Field(description="Its digest on the server: what clients ask the catalogue for.")
 
 
+class Failure(Part):
+    """A pLLM that cannot be explained."""
+
+    name: str = Field(description="Its name.", max_length=63)
+    reason: str = Field(description="Why, as in its own condition.", max_length=1024)
+    message: str = Field(description="Why, for a person, the beginning of it.", max_length=LONGEST_MESSAGE)
+
+
 class StyleSpaceStatus(Part):
     """Where a style space stands."""
 
-    conditions: list[Condition] = Field(default=[], description="Accepted, Stored, RolledOut, Ready.", max_length=8)
+    conditions: list[Condition] = Field(
+        default=[],
+        description="Accepted, Stored, RolledOut, Ready; InUse where it is deleted and pLLMs refer to it.",
+        max_length=8,
+    )
     current: SpaceVersion | None = Field(default=None, description="The version that every pLLM is explained in.")
     next: SpaceVersion | None = Field(default=None, description="The version that pLLMs are being explained in.")
     words: list[Annotated[str, Field(max_length=64)]] = Field(default=[], description="Its words.", max_length=256)
     pllms: int = Field(default=0, description="How many pLLMs on the server refer to it.")
     explained: int = Field(default=0, description="How many of them are explained in its newest version.")
+    failed: int = Field(default=0, description="How many of them cannot be explained in it.")
+    failures: list[Failure] = Field(default=[], description="The first of those, with the reason.", max_length=5)
+    explaining: list[Annotated[str, Field(max_length=63)]] = Field(
+        default=[], description="Whose turn it is: pLLMs that are being explained in it.", max_length=256
+    )
     job: str | None = Field(default=None, description="The server's job that builds it.")
     observed_generation: int | None = Field(default=None, description="The generation of the spec that the status speaks of.")
