@@ -69,6 +69,7 @@ class ControlPlane:
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     _etcd: str = ""
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
+    _held: list[socket.socket] = field(default_factory=list, repr=False)
 
     @property
     def kubeconfig(self) -> Path:
@@ -99,7 +100,7 @@ class ControlPlane:
     def start(self) -> None:
         """Start etcd, the API server and the controller manager, each after the one before it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        ports = _free_ports(3)
+        ports = [self._port() for _ in range(3)]
         self._etcd, self.url = f"http://127.0.0.1:{ports[0]}", f"https://127.0.0.1:{ports[2]}"
         self._write_secrets()
         self._spawn_etcd(f"http://127.0.0.1:{ports[1]}")
@@ -149,6 +150,16 @@ class ControlPlane:
         """End everything, what was started last first."""
         for name in reversed(list(self._running)):
             self._end(name)
+        while self._held:
+            self._held.pop().close()
+
+    def _port(self) -> int:
+        """Return a port that nobody else is given: it is bound, and who may use it again, as Go's servers do, listens there."""
+        held = socket.socket()
+        self._held.append(held)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
 
     def _write_secrets(self) -> None:
         folder = self.folder
@@ -243,17 +254,6 @@ def running(folder: Path) -> Iterator[ControlPlane]:
         yield plane
     finally:
         plane.stop()
-
-
-def _free_ports(n: int) -> list[int]:
-    probes = [socket.socket() for _ in range(n)]  # held together, so that they differ
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 if __name__ == "__main__":

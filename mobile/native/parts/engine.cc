@@ -80,7 +80,7 @@ Json train(const Json &arguments) {
           {"n_held_out", result.n_held_out}};
 }
 
-/** How samples of n tokens each are told apart by their one id: {"n", "groups", "share", "seed"} to the ids of both sides. */
+/** How n samples, told apart by their one token, are split: {"n", "groups", "share", "seed"} to the tokens of both sides. */
 Json split_part(const Json &arguments) {
   std::vector<Sample> samples(arguments.at("n").get<size_t>());
   for (size_t i = 0; i < samples.size(); ++i) samples[i].ids = {static_cast<int64_t>(i)};

@@ -9,6 +9,7 @@ only looks it up.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
@@ -82,8 +83,11 @@ class Build:
             A tool is missing, or a step failed; what it said is on stderr.
         """
         if self.folder.exists():
-            for library in self.folder.glob("lib/*"):
-                library.touch()  # `xpert_mobile` takes the newest: the one that was asked for last, not the one built last
+            # `xpert_mobile` takes the newest: the one that was asked for last, not the one built last. Where nothing can
+            # be written nothing was built last either.
+            with contextlib.suppress(PermissionError):
+                for library in self.folder.glob("lib/*"):
+                    library.touch()
             return self.folder
         kit, archive = _kit(), self._archive()
         with _locked("native"):
