@@ -63,6 +63,7 @@ TWENTY = [f"bad{n:02d}" for n in range(20)]
         (rolling(200, 179, *TWENTY, "more"), "-Stalled", "v1", "Over 20 failed"),
         (rolling(1, 0, "bad"), "-Stalled", "v1", "0 of 1"),
         (rolling(2, 1, "bad"), "RolledOut", "v2", "1 of 2"),
+        (rolling(10, 9, before="SomeFailed"), "-SomeFailed", "v1", "9 of 10"),  # it is tried again
         (rolling(10, 8, "bad", before="Stalled"), "-Stalled", "v1", "Over 1 failed"),
         (rolling(10, 9, before="Stalled"), "-RollingOut", "v1", "9 of 10"),
         (rolling(10, 10, before="Stalled"), "RolledOut", "v2", "All 10 pLLMs are explained in version 2."),
@@ -113,8 +114,11 @@ ASK = AskExplanation("starter", "team.mine", NEXT)
         ("JobFailed", SPACE, TURN, False, ASK, "Explaining"),
         ("Explaining", NEXT, TURN, False, None, "JobFailed"),
         ("JobFailed", NEXT, NO_TURN, False, None, "JobFailed"),
-        ("JobFailed", NEXT, NO_TURN, True, None, "Queued"),
+        ("JobFailed", NEXT, NO_TURN, True, None, "QueuedAgain"),
         ("Queued", NEXT, NO_TURN, False, None, "Queued"),
+        ("QueuedAgain", NEXT, NO_TURN, False, None, "QueuedAgain"),
+        ("QueuedAgain", NEXT, TURN, False, ASK, "Explaining"),
+        ("ServerAway", NEXT, TURN, False, ASK, "Explaining"),  # the job that failed was in another space
         ("Queued", NEXT, TURN, False, ASK, "Explaining"),
     ],
 )
@@ -143,6 +147,15 @@ def test_a_job_that_may_succeed_next_time_is_told_from_one_that_failed() -> None
     server = known(held(explained=False), job("failed", code="storage", error="full"))
     plan = reconcile_pllm(pllm(spec=IN_SPACE, space=TURN, status=PersonalizedLLMStatus(wanted_space=NEXT), server=server))
     assert told(plan)["Explained"] == "-JobInterrupted" and plan.again == 5
+
+
+@pytest.mark.parametrize(("explained_in", "reason", "wanted"), [(SPACE, "-BadFile", NEXT), (NEXT, "Explained", None)])
+def test_one_that_the_server_cannot_tell_of_holds_nobody_up(explained_in: str, reason: str, wanted: str | None) -> None:
+    status = PersonalizedLLMStatus(style_space=explained_in)
+    since = meta(conditions=(condition("Explained", "True", "Explained"),))
+    cut = Problem(code="bad_file", message="A record is cut.")
+    plan = reconcile_pllm(pllm(spec=IN_SPACE, space=TURN, status=status, meta=since, server=cut))
+    assert (told(plan)["Explained"], plan.status.wanted_space, plan.again) == (reason, wanted, 600)
 
 
 OLD_SERVES = known(held(explained=False), job("running", done=3, total=9), catalogue="v1", is_served=True)
@@ -174,6 +187,13 @@ def test_it_stays_ready_while_the_server_is_away() -> None:
     since = meta(conditions=tuple(before.conditions))
     plan = reconcile_pllm(pllm(spec=IN_SPACE, space=TURN, server=AWAY, status=before, meta=since))
     assert told(plan)["Ready"] == "OldVersionServes" and plan.again == 5
+
+
+def test_what_fails_in_publishing_says_nothing_of_the_explanation() -> None:
+    server = replace(OLD_SERVES, pllm=held(explained=False, published=False), job=None)
+    refused = Problem(code="bad_input", message="No.")
+    plan = reconcile_pllm(pllm(spec=IN_SPACE, space=NO_TURN, server=server, failure=refused))
+    assert (told(plan)["Explained"], told(plan)["Published"]) == ("-Queued", "-BadInput")
 
 
 def story(n: int, *, explanations: int) -> Story:
@@ -241,6 +261,17 @@ def test_one_that_fails_does_not_hold_up_the_others_and_joins_them_once_it_is_me
     assert (found.space()["explained"], found.space()["failed"], found.space()["failures"]) == (30, 0, [])
     assert found.pllm("p000") == ("True", "Ready")
     assert found.server.most == 2, "those that are tried again have turns as well"
+
+
+def test_those_that_fail_again_and_again_do_not_have_all_the_turns() -> None:
+    found = story(40, explanations=2)
+    found.server.broken = {f"team.p{n:03d}": "No." for n in range(4)}
+    roll_out(found, 2, NEXT)
+    for _ in range(50):
+        found.settle(retries=True, jobs=2)  # by then it is time to try all of them again
+    assert found.space()["explained"] == 36
+    found.settle()
+    assert found.space()["current"]["version"] == 2
 
 
 def test_where_too_many_fail_the_old_version_goes_on() -> None:

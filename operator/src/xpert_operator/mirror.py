@@ -9,7 +9,7 @@ from typing import Any
 
 from xpert_operator.resources import BASE_MODEL, PLLM, STYLE_SPACE
 
-WORKED_ON = frozenset({"Explaining", "Explained", "Queued", "Waiting"})
+WORKED_ON = frozenset({"Explaining", "Explained", "Queued", "QueuedAgain", "Waiting"})
 """Reasons of the condition Explained that nobody else has to hear of."""
 
 Body = Mapping[str, Any]

@@ -21,7 +21,7 @@ from xpert_operator.reconcile import (
     reconcile_pllm,
     reconcile_space,
 )
-from xpert_operator.reconcile.conditions import QUEUED, WAITING
+from xpert_operator.reconcile.conditions import QUEUED, REQUEUED, WAITING
 from xpert_operator.reconcile.pllm_refusals import LONGEST_NAME
 from xpert_operator.reconcile.pllm_seen import plain, server_name
 from xpert_operator.reconcile.space import target
@@ -54,7 +54,7 @@ from xpert_operator.resources import (
 from xpert_operator.resources.style_space import LONGEST_MESSAGE
 from xpert_operator.server import Server
 
-UNDER_WAY = {"Explaining", "JobInterrupted", WAITING, QUEUED, *(REASONS[code] for code in TRANSIENT)}
+UNDER_WAY = {"Explaining", WAITING, QUEUED, REQUEUED, *(REASONS[code] for code in TRANSIENT)}
 """Reasons of the condition Explained with which a pLLM is still to be explained."""
 
 Observed = BaseObserved | SpaceObserved | PllmObserved
@@ -219,6 +219,8 @@ def _sources(key: Key, spec: PersonalizedLLMSpec, mirror: Mirror) -> dict[str, S
 
 def _users(key: Key, mirror: Mirror, *kinds: str) -> tuple[str, ...]:
     """Return what refers to a resource and is to stay; what is being deleted needs it no more."""
+    if not ((mirror.get(key) or {}).get("metadata") or {}).get("deletionTimestamp"):
+        return ()  # nobody asks before, and ten thousand may refer to it
     found = [other for kind in kinds for other in mirror.referrers(key, kind)]
     return tuple(str(other) for other in found if not ((mirror.get(other) or {}).get("metadata") or {}).get("deletionTimestamp"))
 
@@ -243,8 +245,9 @@ def _members(key: Key, base: str, mirror: Mirror, digest: str | None) -> Members
     spaces = {body["metadata"]["name"]: (body.get("status") or {}).get("styleSpace") for body in stored}
     failed = [failure for body in stored if spaces[body["metadata"]["name"]] != digest and (failure := _failure(body, digest))]
     left = spaces.keys() - {failure.name for failure in failed}
-    # Those without any words first: the others are served by the old version meanwhile.
-    waiting = sorted((name for name in left if spaces[name] != digest), key=lambda name: (spaces[name] is not None, name))
+    tried = {body["metadata"]["name"] for body in stored if condition(body, "Explained").get("reason") == REQUEUED}
+    # Those without any words before those that the old version serves meanwhile, and those that failed after both.
+    waiting = sorted((n for n in left if spaces[n] != digest), key=lambda name: (name in tried, spaces[name] is not None, name))
     return Members(
         total=len(stored),
         explained=Counter(str(space) for space in spaces.values() if space),

@@ -26,6 +26,7 @@ ADVICE = {
     "Building": WAIT,
     "RollingOut": WAIT,
     "Queued": WAIT,
+    "QueuedAgain": WAIT,
     "OldVersionServes": "It is ready: phones are served by the old version of its style space. How far the new one is: the line "
     "of the StyleSpace above, or kubectl get sspace -w.",
     "SomeFailed": "The others are explained all the same. The message names who is not: kubectl xpert why NAME -n {namespace}",

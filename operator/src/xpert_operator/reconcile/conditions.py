@@ -9,7 +9,7 @@ from xpert_operator.reconcile.views import SOON
 from xpert_operator.resources import Condition
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
-WAITING, QUEUED = "Waiting", "Queued"
+WAITING, QUEUED, REQUEUED = "Waiting", "Queued", "QueuedAgain"
 SHARE, LONGEST = 0.2, 60.0
 
 
@@ -51,7 +51,7 @@ class Conditions:
     def works(self, type_: str, reason: str, message: str) -> None:
         """Say that a step towards it is taken; why the last one failed stays until this one has not."""
         before = self._before.get(type_)
-        failed = before is not None and before.status == FALSE and before.reason not in {WAITING, QUEUED, reason}
+        failed = before is not None and before.status == FALSE and before.reason not in {WAITING, QUEUED, REQUEUED, reason}
         if before is not None and failed and before.observed_generation == self._generation:
             self._found[type_] = before
         else:

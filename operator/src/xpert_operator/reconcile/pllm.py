@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpert.wire import ExplanationBody, Job, Pllm
-from xpert_operator.reconcile.conditions import QUEUED, Conditions, pause
+from xpert_operator.reconcile.conditions import QUEUED, REQUEUED, Conditions, pause
 from xpert_operator.reconcile.pllm_deletion import PllmPlan, delete_pllm
 from xpert_operator.reconcile.pllm_refusals import refusal
 from xpert_operator.reconcile.pllm_seen import PllmObserved, differs, plain
@@ -12,6 +12,7 @@ from xpert_operator.reconcile.views import (
     REASONS,
     SELDOM,
     SOON,
+    TRANSIENT,
     Action,
     AddFinalizer,
     AskExplanation,
@@ -28,6 +29,8 @@ from xpert_operator.resources import Condition, PersonalizedLLMStatus, Word
 TYPES = ("Accepted", "Stored", "Explained", "Published", "Ready")
 N_WORDS, N_SUMMARY = 12, 3
 OLD_SERVES = "OldVersionServes"
+UNTRIED = frozenset({QUEUED, REQUEUED, *(REASONS[code] for code in TRANSIENT)})
+"""Reasons after which a failed job is an older one: none was asked for since, or asking for it failed."""
 
 
 def reconcile_pllm(seen: PllmObserved) -> PllmPlan:
@@ -60,14 +63,17 @@ class _Decision:
         if isinstance(seen.server, Problem):
             for type_ in ("Stored", "Explained", "Published"):
                 self._said.unknown(type_, seen.server.silence, f"The server could not be asked: {seen.server.message}")
-            self._try_again(LATER)
+            if self._is_refused(seen.server):
+                reason = REASONS.get(seen.server.code, "Failed")
+                self._said.fails("Explained", reason, f"The server cannot tell of it: {seen.server.message}")
+            self._try_again(LATER if seen.server.is_transient else SELDOM)
             return
         pllm = self._stored(seen.server)
         if pllm is None:
             return
         # Who takes one back does not wait for an explanation, which may never come.
         is_withdrawn = pllm.published and not seen.spec.publish
-        if is_withdrawn or self._explained(pllm, seen.server.job) or seen.server.is_served:
+        if is_withdrawn or self._explained(seen.server, pllm) or seen.server.is_served:
             self._published(pllm, seen.server.catalogue)
 
     def plan(self) -> PllmPlan:
@@ -97,6 +103,11 @@ class _Decision:
         is_all_said = len(self._known()) == len(TYPES) - 1
         return isinstance(known, Known) and known.is_served and is_all_said and [found.type for found in failing] == ["Explained"]
 
+    def _is_refused(self, found: Problem) -> bool:
+        """Whether the server answers, but not about this one, which is to be explained: others do not wait for it."""
+        is_explained = self._seen.target is None or self._seen.status.style_space == self._seen.target
+        return not (found.is_transient or is_explained)
+
     def _known(self) -> list[str]:
         return [condition.type for condition in self._said.list(TYPES[:-1])]
 
@@ -113,7 +124,8 @@ class _Decision:
         """Return what the server has, where it can be used."""
         seen, pllm = self._seen, known.pllm
         if pllm is None:
-            self._work("Stored", known.job if seen.spec.merge else None, _bring(seen), "Storing", "It is brought to the server.")
+            job = known.job if seen.spec.merge else None
+            self._work("Stored", job, _bring(seen), "Storing", "It is brought to the server.", failure=seen.failure)
             return None
         other = differs(seen, pllm)
         if other:
@@ -126,28 +138,32 @@ class _Decision:
         self._said.holds("Stored", "Stored", f"On the server as '{seen.server_name}' of '{seen.spec.base_model.name}'.")
         return pllm
 
-    def _explained(self, pllm: Pllm, job: Job | None) -> bool:
-        seen = self._seen
+    def _explained(self, known: Known, pllm: Pllm) -> bool:
+        seen, job = self._seen, known.job
         if pllm.explanation is not None:
             self._said.holds("Explained", "Explained", f"From {pllm.explanation.n_probes} probes.")
             return True
         # A job in another space says nothing about this one.
         is_other = seen.status.wanted_space != seen.target
         self._waits_for_other = is_other and job is not None and job.state in {"queued", "running"}
-        is_fresh = is_other or self._said.was("Explained", QUEUED)
-        has_failed = job is not None and job.state == "failed" and not is_fresh and not seen.retries
-        if seen.awaits_turn and not has_failed and seen.failure is None:
-            self._said.fails("Explained", QUEUED, "It waits for its turn: only so many of a style space are explained at a time.")
+        is_fresh = is_other or any(self._said.was("Explained", reason) for reason in UNTRIED)
+        has_failed = job is not None and job.state == "failed" and not is_other
+        failure = None if known.is_served and pllm.published != seen.spec.publish else seen.failure  # of publishing
+        if seen.awaits_turn and failure is None and not (has_failed and not is_fresh and not seen.retries):
+            # Whoever failed comes after those that were never tried, or a few would have all the turns.
+            was_tried = has_failed and not self._said.was("Explained", QUEUED)
+            wait = "It waits for its turn: only so many of a style space are explained at a time."
+            self._said.fails("Explained", REQUEUED if was_tried else QUEUED, wait)
             return False
         ask = AskExplanation(seen.spec.base_model.name, seen.server_name, seen.target)
-        self._work("Explained", job, ask, "Explaining", "The server explains it.", is_fresh=is_fresh)
+        self._work("Explained", job, ask, "Explaining", "The server explains it.", failure=failure, is_fresh=is_fresh)
         return False
 
     def _published(self, pllm: Pllm, catalogue: str | None) -> None:
         base, wanted = self._seen.spec.base_model.name, self._seen.spec.publish
         if pllm.published != wanted:
             change = SetPublished(base, self._seen.server_name, wanted)
-            self._work("Published", None, change, "Publishing", "The catalogue is changed.")
+            self._work("Published", None, change, "Publishing", "The catalogue is changed.", failure=self._seen.failure)
         elif wanted and catalogue is None:
             self._said.fails("Published", "Publishing", "The catalogue does not have it yet.")
             self._again = self._again or SOON
@@ -156,9 +172,19 @@ class _Decision:
         else:
             self._said.holds("Published", "Unlisted", "It is in no catalogue, as asked for.")
 
-    def _work(self, type_: str, job: Job | None, action: Action, reason: str, message: str, *, is_fresh: bool = False) -> None:
+    def _work(
+        self,
+        type_: str,
+        job: Job | None,
+        action: Action,
+        reason: str,
+        message: str,
+        *,
+        failure: Problem | None,
+        is_fresh: bool = False,
+    ) -> None:
         """Take a step towards a condition: wait for the job that works on it, or take the action; or say why it failed."""
-        seen, failure = self._seen, self._seen.failure
+        seen = self._seen
         if failure:
             self._failed(type_, REASONS.get(failure.code, "Failed"), failure)
         elif job is not None and job.state == "failed" and not (seen.retries or is_fresh):
@@ -201,6 +227,8 @@ class _Decision:
                 changes |= _told(known.pllm.explanation)
             if "Explained" in self._known() and not self._waits_for_other:
                 changes["wanted_space"] = seen.target
+        elif self._is_refused(known):
+            changes["wanted_space"] = seen.target
         return seen.status.model_copy(update=changes)
 
     def _events(self) -> tuple[Event, ...]:

@@ -47,16 +47,22 @@ def standing(seen: SpaceObserved, wanted: SpaceVersion, current: SpaceVersion | 
     if _is_stalled(seen, explained):
         rest = f" Over {_most(members)} failed: mend or delete them, or take their spec.styleSpace away."
         return STALLED, message + rest
-    return (SOME_FAILED if members.failed else ROLLING_OUT), message
+    # Those that are tried again do not count for a moment: told as an end of it, each attempt would be two events.
+    return (SOME_FAILED if members.failed or _was(seen, SOME_FAILED) else ROLLING_OUT), message
 
 
 def _is_stalled(seen: SpaceObserved, explained: int) -> bool:
     members = seen.members
-    before = next((found for found in seen.meta.conditions if found.type == "RolledOut"), None)
-    if before is not None and before.reason == STALLED and before.observed_generation == seen.meta.generation:
+    if _was(seen, STALLED):
         # Those that are tried again count as failed, or each attempt would be told as an end of the stall.
         return not _is_bearable(members, members.total - explained, explained)
     return _is_over(members, explained) and not _is_bearable(members, len(members.failed), explained)
+
+
+def _was(seen: SpaceObserved, reason: str) -> bool:
+    """Tell whether this version's roll-out stood so before."""
+    before = next((found for found in seen.meta.conditions if found.type == "RolledOut"), None)
+    return before is not None and before.reason == reason and before.observed_generation == seen.meta.generation
 
 
 def _is_over(members: Members, explained: int) -> bool:

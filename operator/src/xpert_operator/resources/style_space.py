@@ -88,7 +88,9 @@ class StyleSpaceStatus(Part):
         description="Accepted, Stored, RolledOut, Ready; InUse where it is deleted and pLLMs refer to it.",
         max_length=8,
     )
-    current: SpaceVersion | None = Field(default=None, description="The version that every pLLM is explained in.")
+    current: SpaceVersion | None = Field(
+        default=None, description="The version that serves: every pLLM is explained in it, or nearly all."
+    )
     next: SpaceVersion | None = Field(default=None, description="The version that pLLMs are being explained in.")
     words: list[Annotated[str, Field(max_length=64)]] = Field(default=[], description="Its words.", max_length=256)
     pllms: int = Field(default=0, description="How many pLLMs on the server refer to it.")
