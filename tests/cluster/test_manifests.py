@@ -15,6 +15,7 @@ import pytest
 import yaml
 from cluster_cases import K8S, ROOT, WEIGHTS, starter, until
 from control_plane import ControlPlane, kubectl
+from local_cluster import defined
 from network_cases import FORBIDDEN, NEEDED, NEEDED_BY_PODS, NEEDED_BY_RAY, Network
 
 import xpert_starter
@@ -34,7 +35,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane of this file's own, as the operator's account goes with the overlays, and other tests work under it."""
+    with defined(tmp_path_factory.mktemp("plane")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def foreign(plane: ControlPlane) -> None:
     """The definitions of what others run: RayService, ServiceMonitor."""
     plane.kubectl("apply", "--server-side", "-f", str(foreign_crds.folder()))
