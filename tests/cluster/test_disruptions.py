@@ -36,7 +36,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 @pytest.fixture
 def worker(plane: ControlPlane, site: Site, space: Space, tmp_path: Path) -> Iterator[Operator]:
     """An operator for the test's namespace, with a lease as in production; it outlasts an API server that starts anew."""
-    lease = ("--lease", "xpert-operator", "--lease-namespace", space.name, "--lease-s", "60")
+    lease = ("--lease", "xpert-operator", "--lease-namespace", space.name, "--lease-s", "120")
     options = ("--namespace", space.name, "--watch-secrets", *lease)
     with operating(plane.kubeconfig, site.url, site.token, tmp_path / "log", *options) as found:
         yield found

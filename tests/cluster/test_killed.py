@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from cluster_cases import Site, Space, merge, starter
 from control_plane import ControlPlane
 from lightkube import AsyncClient as ClusterClient
 from lightkube import KubeConfig
+from local_cluster import defined
 
 from xpert.client import AsyncClient
 from xpert_operator.cluster import RESOURCES, Cluster
@@ -21,11 +22,19 @@ from xpert_operator.server import Server
 
 pytestmark = pytest.mark.slow
 
+
 MOST = 40
 WRITES = {"write_status", "set_finalizer", "tell", "delete", "add_base", "push", "merge", "explain", "publish", "cancel"}
 """Calls that change something; to die at a read is to die before the next write."""
 
 ROUNDS = 400
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane of this file's own: another test's operator would go on where one is killed."""
+    with defined(tmp_path_factory.mktemp("plane")) as found:
+        yield found
 
 
 class Killed(BaseException):

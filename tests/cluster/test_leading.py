@@ -48,6 +48,7 @@ class ApiServer:
 
     def __init__(self, *, away: int = 0) -> None:
         self.away, self.silent, self.refused, self.version = away, 0, 0, 0
+        self.back_at = 0.0
         self.lease: dict[str, Any] = {}
 
     async def answer(self, request: httpx2.Request) -> httpx2.Response:
@@ -55,8 +56,8 @@ class ApiServer:
             self.silent -= 1
             self.refused += 1
             await asyncio.Event().wait()
-        if self.away:
-            self.away -= 1
+        if self.away or asyncio.get_running_loop().time() < self.back_at:
+            self.away = max(0, self.away - 1)
             self.refused += 1
             raise httpx2.ConnectError("Connection refused", request=request)
         if request.method == "GET" and not self.lease:
@@ -99,6 +100,23 @@ def test_a_restart_of_the_api_server_costs_no_lease() -> None:
         server.away = 2
         await until(lambda: server.version >= 4)
         assert not keeping.done() and server.refused == 2
+        keeping.cancel()
+
+    run(main())
+
+
+@pytest.mark.parametrize("since", [0.1, 1.0, 1.9, 3.0, 4.9])
+def test_an_api_server_that_is_soon_back_costs_no_lease_whenever_it_goes(since: float) -> None:
+    server = ApiServer()
+
+    async def main() -> None:
+        leader = server.leader()
+        await leader.acquire()
+        keeping = asyncio.create_task(leader.keep())
+        await asyncio.sleep(since)
+        server.back_at = since + LEASE_S * 0.4
+        await asyncio.sleep(LEASE_S)
+        assert not keeping.done() and server.refused
         keeping.cancel()
 
     run(main())
