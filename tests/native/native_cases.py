@@ -100,3 +100,10 @@ class Native:
         if self._parts is not None:
             self._parts.communicate()
             self._parts = None
+
+
+def device(native: Native, *words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run xpert-device, which ends with ``status``."""
+    done = subprocess.run([native.device, *map(str, words)], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == status, done.stderr
+    return done

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from native_cases import BAD_FILE, BAD_INPUT, MISMATCH, NOT_FOUND, UNTRUSTED, Native
+from native_cases import BAD_FILE, BAD_INPUT, MISMATCH, NOT_FOUND, UNTRUSTED, Native, device
 
 from xpert.core.files import sha256_hex
 from xpert.core.signing import SecretKey
@@ -24,12 +24,6 @@ def texts(tmp_path: Path) -> Path:
     records = [{"text": f"Answer {i}: Grüße 🦉.", **({"prompt": f"Question {i}?"} if i % 2 else {})} for i in range(6)]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
-
-
-def device(native: Native, *words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([native.device, *map(str, words)], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == status, done.stderr
-    return done
 
 
 def training(small_bundle: Path, out: Path, texts: Path, *, steps: int) -> list[object]:

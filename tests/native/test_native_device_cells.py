@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from documents import ROOT, blocks, run_in_order
-from native_cases import BAD_INPUT, MISMATCH, NOT_FOUND, Native
+from native_cases import BAD_INPUT, MISMATCH, NOT_FOUND, Native, device
 
 from xpert.client.fake import FakeServer
 from xpert.core.cells import CellIndex
@@ -56,12 +55,6 @@ def texts_in(style: str, path: Path) -> Path:
     records = [{"text": text.text} for text in stylebank() if text.style == style][:12]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
-
-
-def device(native: Native, *words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([native.device, *map(str, words)], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == status, done.stderr
-    return done
 
 
 def named(native: Native, bundle: Path, index: Path, folder: Path, texts: Path, *options: object) -> list[str]:
