@@ -81,6 +81,23 @@ def test_qwen_in_half_precision_and_int8_in_blocks_of_the_vocabulary(
     assert dict(base.float_weights())["model.layers.1.mlp.up_proj.weight"].shape == (48, 32)
 
 
+@pytest.mark.slow
+def test_transposed_weights_stand_beside_the_others_and_change_nothing(
+    llama: Path, made: Bundle, cache: Path, tmp_path: Path
+) -> None:
+    options = BundleOptions(rank=4, batch=2, lengths=(32,), generate=0, transposed=True)
+    bundle = read_bundle(export_bundle(llama, tmp_path / "t.xpert", options=options, with_encoder=False, cache=cache).folder)
+    base = BundledBase(bundle)
+    copies = {name for name in base.arrays if name.endswith("weight_transposed")}
+    assert len(copies) == 2 * 7
+    for name in copies:
+        np.testing.assert_array_equal(base.arrays[name], base.arrays[name.removesuffix("_transposed")].T)
+    assert set(dict(base.float_weights())) == set(dict(BundledBase(made).float_weights()))
+    assert max(bundle.manifest["report"]["largest_difference"].values()) < 1e-4
+    with pytest.raises(FileFormatError, match="its layer_weights are not those of its geometry"):
+        read_bundle(edited(bundle.folder, lambda m: m["base"].update(transposed=False)))
+
+
 def test_int8_is_off_by_half_a_step_at_most_and_keeps_rows_of_zeros() -> None:
     weight = np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32)
     weight[3] = 0
@@ -156,6 +173,8 @@ def test_what_cannot_be_bundled_is_refused_before_anything_is_exported(llama: Pa
         BundleOptions(lengths=(), generate=0)
     with pytest.raises(InputError, match="prefix is trained at"):
         BundleOptions(lengths=(), prefix=4)
+    with pytest.raises(InputError, match="does not train"):
+        BundleOptions(lengths=(), transposed=True)
     with pytest.raises(InputError, match="context is 128"):
         export_bundle(llama, tmp_path / "a.xpert", options=BundleOptions(generate=256), cache=cache)
     with pytest.raises(InputError, match="128 tokens, 130 were"):

@@ -82,11 +82,12 @@ def empty_bundle(folder: Path, cache: Path, *, n_layers: int) -> Path:
     with (folder / "model.safetensors").open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         stream.truncate(8 + len(text) + place)
-    bucket = Bucket(rank=2, batch=1, length=16)
+    bucket = Bucket(rank=2, batch=1, length=16, vocabulary_block=geometry.vocabulary)
     (folder / "train.pte").write_bytes(program_bytes(training_path(geometry, bucket, cache)))
     (folder / "generate.pte").write_bytes(program_bytes(generation_path(geometry, bucket, cache)))
     stated = {**{key: getattr(geometry, key) for key in ("n_layers", "tied", "qkv_bias")}, **sizes, "rope": dict(geometry.rope)}
     base = {"geometry": stated, "weights": "model.safetensors", "layer_weights": names, "digest": "0" * 64, "end": 0}
-    programs = {"train": [{"file": "train.pte", "rank": 2}], "generate": [{"file": "generate.pte", "rank": 2}]}
+    sizes = {"rank": 2, "vocabulary_block": geometry.vocabulary}
+    programs = {kind: [{"file": f"{kind}.pte", **sizes}] for kind in ("train", "generate")}
     (folder / "manifest.json").write_text(json.dumps({"base": base, "programs": programs}))
     return folder

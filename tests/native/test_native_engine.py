@@ -65,7 +65,7 @@ def made(tmp: Path, folder: Path, options: BundleOptions, programs: Path, *, who
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Case:
-    """Llama, its head by blocks of the vocabulary."""
+    """Llama, its answers by blocks of the vocabulary."""
     tmp = tmp_path_factory.mktemp("llama")
     options = BundleOptions(rank=4, batch=2, lengths=(64,), generate=64, prefix=5)
     return made(tmp, make_llama(tmp / "base"), options, programs, whole_vocabulary=1000)
@@ -73,9 +73,9 @@ def llama(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Case:
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Case:
-    """Qwen2 in int8, its head over the whole vocabulary."""
+    """Qwen2 in int8 and stored twice, its answers over the whole vocabulary."""
     tmp = tmp_path_factory.mktemp("qwen")
-    options = BundleOptions(rank=4, batch=2, lengths=(64,), generate=64, prefix=5, precision="int8")
+    options = BundleOptions(rank=4, batch=2, lengths=(64,), generate=64, prefix=5, precision="int8", transposed=True)
     return made(tmp, make_qwen(tmp / "base"), options, programs, whole_vocabulary=1 << 20)
 
 

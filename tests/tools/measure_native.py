@@ -1,6 +1,7 @@
 """The native core against torch: step time, peak memory, 50 texts to a choice, tokens a second, energy, size on disk.
 
-``python tests/tools/measure_native.py [--models starter,smollm-360m,...] [--precisions float32,int8] [--rounds 3] [-o FILE]``.
+``python tests/tools/measure_native.py [--models starter,smollm-360m,...] [--bundles float32,int8-transposed,...]
+[--rounds 3] [-o FILE]``.
 Every figure comes from a process of its own, native and torch in turn in one run; ratios are of their medians. Peak memory is
 VmHWM of the process; the native one holds Python and numpy too, for it is called by ctypes, but no torch. The large models have
 the sizes of the real ones and random weights: time and memory do not depend on them. What begins with ``least_`` is measured with
@@ -50,7 +51,7 @@ def main() -> None:
     """Measure and print the record, or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default=",".join(["starter", *SIZES]))
-    parser.add_argument("--precisions", default="float32,int8")
+    parser.add_argument("--bundles", default="float32,float32-transposed,int8,int8-transposed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=6)
@@ -80,34 +81,45 @@ def main() -> None:
 
 
 def measure_model(name: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Measure one model: eager torch once, the native core at every precision, in turn."""
+    """Measure one model: eager torch once, the native core by every bundle, in turn."""
     from xpert_mobile.bundle.making import BundleOptions, export_bundle
     from xpert_mobile.export_cache import REVISION
 
     folder = resolve("starter:base") if name == "starter" else random_model(name, work / name)
     bundles: dict[str, Path] = {}
-    for precision in given.precisions.split(","):
-        bundles[precision] = work / f"{name}-{precision}-{REVISION}.xpert"
-        if not bundles[precision].exists():
-            options = BundleOptions(precision=precision, rank=RANK, batch=BATCH, lengths=(LENGTH,), generate=2 * LENGTH)
-            export_bundle(folder, bundles[precision], options=options, with_encoder=False, cache=work / "programs")
+    for label in given.bundles.split(","):
+        bundles[label] = work / f"{name}-{label}-{REVISION}.xpert"
+        if not bundles[label].exists():
+            precision, _, transposed = label.partition("-")
+            options = BundleOptions(
+                precision=precision,
+                rank=RANK,
+                batch=BATCH,
+                lengths=(LENGTH,),
+                generate=0 if transposed else 2 * LENGTH,  # an answer takes no transposed weights
+                transposed=bool(transposed),
+            )
+            export_bundle(folder, bundles[label], options=options, with_encoder=False, cache=work / "programs")
     common = {"model": str(folder), "threads": given.threads, "steps": given.steps}
-    rows: dict[str, list[dict[str, float]]] = {"torch": [], **{precision: [] for precision in bundles}}
+    rows: dict[str, list[dict[str, float]]] = {"torch": [], **{label: [] for label in bundles}}
     for _ in range(given.rounds):
         for label, row in rows.items():
             where = {} if label == "torch" else {"bundle": str(bundles[label])}
             engine = "torch" if label == "torch" else "native"
-            row.append({**child(engine, common | where), **child(f"{engine}-generate", common | where)})
+            row.append(child(engine, common | where))
+            if "transposed" not in label:
+                row[-1] |= child(f"{engine}-generate", common | where)
             if engine == "native":
                 least = child(engine, common | where | {"activations_mb": 0})
                 row[-1] |= {f"least_{key}": least[key] for key in ("step_s", "peak_mb")}
     found: dict[str, Any] = {label: medians(row) for label, row in rows.items()}
-    for precision, bundle in bundles.items():
-        ours, eager = found[precision], found["torch"]
+    for label, bundle in bundles.items():
+        ours, eager = found[label], found["torch"]
         for kind in ("", "least_"):
             ours[f"{kind}step_ratio"] = round(ours[f"{kind}step_s"] / eager["step_s"], 3)
             ours[f"{kind}memory_ratio"] = round(ours[f"{kind}peak_mb"] / eager["peak_mb"], 3)
-        ours["tokens_ratio"] = round(ours["tokens_a_second"] / eager["tokens_a_second"], 3)
+        if "tokens_a_second" in ours:
+            ours["tokens_ratio"] = round(ours["tokens_a_second"] / eager["tokens_a_second"], 3)
         ours["disk_mb"] = round(sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 1e6, 1)
     found["torch"]["disk_mb"] = round(sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6, 1)
     return found

@@ -19,7 +19,7 @@ struct Opened {
         weights(folder + "/" + base.at("weights").get<std::string>(), geometry, base.at("layer_weights")),
         stated(manifest.at("programs").at(kind).at(0)),
         program(folder + "/" + stated.at("file").get<std::string>(), 1),
-        block(stated.value("vocabulary_block", Json()).is_null() ? 0 : stated.at("vocabulary_block").get<int64_t>()) {}
+        block(stated.at("vocabulary_block")) {}
 
   std::string digest() const { return base.at("digest"); }
 

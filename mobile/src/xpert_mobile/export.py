@@ -12,7 +12,7 @@ from xpert.core.errors import TrainingError
 from xpert_mobile.engine import Program
 from xpert_mobile.export_cache import Bucket
 from xpert_mobile.export_head import Defined, head_methods
-from xpert_mobile.geometry import CHUNK, N_KEPT, PROJECTIONS, SCALED, SHOWN, Geometry, layer_weights, shapes_of
+from xpert_mobile.geometry import CHUNK, N_KEPT, PROJECTIONS, SCALED, SHOWN, TRANSPOSED, Geometry, layer_weights, shapes_of
 from xpert_mobile.layers import DecoderLayer, next_token_logits
 from xpert_mobile.lowering import Method, lower
 from xpert_mobile.rotary import context_tables
@@ -90,7 +90,7 @@ def _training_methods(g: Geometry, bucket: Bucket) -> Defined:
         "backward": (backward, (x, dy, *kept, *inputs)),
     }
     references: dict[str, tuple[Tensor, ...]] = {"inner": kept, "outer": (y,), "backward": tuple(gradients)}
-    head, expected = head_methods(g, length, bucket.vocabulary_block, random)
+    head, expected = head_methods(g, batch, length, bucket.vocabulary_block, random)
     return {**methods, **head}, {**references, **expected}
 
 
@@ -119,8 +119,8 @@ def _generation_methods(g: Geometry, bucket: Bucket) -> Defined:
         inputs = (x[:, now], *context, *example.inputs, *cache)
         methods[name] = (read, tuple(_contiguous(value) for value in inputs))
         references[name] = (whole[0][:, now], whole[1][:, now], whole[2][:, now])
-    rows = bucket.vocabulary_block or g.vocabulary
-    head = (torch.randn(1, 1, g.hidden, generator=random), torch.ones(g.hidden), torch.randn(rows, g.hidden) * 0.05)
+    rows = torch.randn(bucket.vocabulary_block, g.hidden, generator=random) * 0.05
+    head = (torch.randn(1, 1, g.hidden, generator=random), torch.ones(g.hidden), rows)
     return {**methods, "logits": (logits, head)}, {**references, "logits": (logits(*head),)}
 
 
@@ -140,7 +140,7 @@ class _ExampleLayer:
 
     def __init__(self, g: Geometry, bucket: Bucket, random: torch.Generator) -> None:
         self.g, self.random = g, random
-        self.names = layer_weights(g, bucket.precision)
+        self.names = layer_weights(g, bucket.precision, transposed=bucket.transposed)
         weights, self.lora, scale = _example_values(g, bucket, random)
         self.inputs = (scale, *weights, *self.lora)
 
@@ -159,10 +159,13 @@ class _ExampleLayer:
 
 def _example_values(g: Geometry, bucket: Bucket, random: torch.Generator) -> tuple[list[Tensor], list[Tensor], Tensor]:
     shapes = shapes_of(g)
-    weights = []
-    for name in layer_weights(g, bucket.precision):
+    weights: list[Tensor] = []
+    for name in layer_weights(g, bucket.precision, transposed=bucket.transposed):
         projection, kind = name.split(".")[-2:]
-        if kind == "bias":
+        if kind == TRANSPOSED:
+            stored = weights[-2 if bucket.precision == "int8" else -1]  # behind the weight, and its scales where it has some
+            weights.append(stored.t().contiguous())
+        elif kind == "bias":
             weights.append(torch.randn(shapes[projection][0], generator=random) * 0.1)
         elif kind == SCALED:
             weights.append((0.5 + torch.rand(shapes[projection][0], 1, generator=random)) / 64 / shapes[projection][1] ** 0.5)

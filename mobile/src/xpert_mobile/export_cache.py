@@ -12,7 +12,7 @@ from xpert.core.errors import FileFormatError
 from xpert.core.files import sha256_hex, write_atomic
 from xpert_mobile.geometry import Geometry
 
-REVISION = 9
+REVISION = 10
 """Raised whenever the programs themselves change, so that kept ones are made again."""
 
 DIGEST, CHUNK = 32, 1 << 20
@@ -32,17 +32,20 @@ class Bucket:
     precision
         Of the base's projections, one of `PRECISIONS`.
     vocabulary_block
-        Rows of the output layer a run of the head; None: all of them.
+        Rows of the output layer a run of the head.
     prefix
         Places of the learned prefix that a training program trains instead of an adapter; 0: none.
+    transposed
+        Whether programs take a transposed copy of every projection's weight too.
     """
 
     rank: int
     batch: int
     length: int
+    vocabulary_block: int
     precision: str = "float32"
-    vocabulary_block: int | None = None
     prefix: int = 0
+    transposed: bool = False
 
 
 def training_path(geometry: Geometry, bucket: Bucket, cache: Path) -> Path:

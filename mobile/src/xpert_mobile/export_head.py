@@ -1,96 +1,73 @@
-"""The methods that turn final hidden states into a loss and its gradient, by whole vocabularies or by blocks of one."""
+"""The methods that turn final hidden states into a loss and its gradient, by blocks of the vocabulary."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
 
 from xpert_mobile.geometry import MASKED, Geometry
-from xpert_mobile.layers import block_pull, block_scores, loss_and_gradient, through_norm
+from xpert_mobile.layers import block_pull, block_scores, loss_and_gradient
 from xpert_mobile.lowering import Method
 
 Defined = tuple[dict[str, Method], dict[str, tuple[Tensor, ...]]]
 """Methods with example inputs, and what torch gives for these."""
 
+N_BEFORE = 64
+"""Rows of an example's block before the one at hand."""
 
-def head_methods(g: Geometry, length: int, block: int | None, random: torch.Generator) -> Defined:
-    """Define the head for one text at a time: the logits of a whole batch would outweigh everything else in memory.
+
+def head_methods(g: Geometry, batch: int, length: int, block: int, random: torch.Generator) -> Defined:
+    """Define the head for a whole batch; what torch gives is the softmax over two blocks, the second one filled up.
 
     Parameters
     ----------
     g
         Sizes.
-    length
-        Tokens of a text.
+    batch, length
+        Texts, and tokens of a text.
     block
-        Rows of the output layer a run; None: all of them.
+        Rows of the output layer a run.
     random
         Draws the example inputs.
     """
-    return _blocked(g, length, block, random) if block else _whole(g, length, random)
 
+    def scores(h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
+        return block_scores(g, h, norm, rows, bias, *sums)
 
-def _whole(g: Geometry, length: int, random: torch.Generator) -> Defined:
-    def loss(h: Tensor, norm: Tensor, output: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return loss_and_gradient(g, h, norm, output, target, weight)
+    def pull(h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
+        return block_pull(g, h, norm, rows, bias, *sums)
 
-    h, norm, output, target, weight = _example(g, length, g.vocabulary, random)
-    with torch.enable_grad():
-        hidden = h.clone().requires_grad_()
-        logits = torch.nn.functional.linear(_normed(g, hidden, norm), output)
-        value = (torch.nn.functional.cross_entropy(logits, target[:, 0], reduction="none") * weight[:, 0]).sum()
-        (dh,) = torch.autograd.grad(value, hidden)
-    return {"loss": (loss, (h, norm, output, target, weight))}, {"loss": (value, dh)}
+    def loss(h: Tensor, norm: Tensor, own: Tensor, weight: Tensor, *sums: Tensor) -> tuple[Tensor, Tensor]:
+        return loss_and_gradient(g, h, norm, own, weight, *sums)
 
-
-def _blocked(g: Geometry, length: int, block: int, random: torch.Generator) -> Defined:
-    def scores(h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor, local: Tensor, inside: Tensor) -> tuple[Tensor, ...]:
-        return block_scores(g, h, norm, rows, bias, local, inside)
-
-    def pull(
-        h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor, local: Tensor, inside: Tensor, weight: Tensor, log_total: Tensor
-    ) -> Tensor:
-        return block_pull(g, h, norm, rows, bias, local, inside, weight, log_total)
-
-    def through(h: Tensor, norm: Tensor, dn: Tensor) -> Tensor:
-        return through_norm(g, h, norm, dn)
-
-    h, norm, rows, local, weight = _example(g, length, block, random)
-    inside = torch.ones(length, 1)
-    inside[::3] = 0
-    bias = torch.zeros(block)
+    n_tokens, n_rows = batch * length, N_BEFORE + block
+    h = torch.randn(batch, length, g.hidden, generator=random)
+    norm = 1 + 0.1 * torch.randn(g.hidden, generator=random)
+    output = torch.randn(n_rows, g.hidden, generator=random) * 0.05
+    bias = torch.zeros(n_rows)
     bias[-block // 4 :] = MASKED
-    local = local % (block - block // 4)
+    target = torch.randint(0, n_rows - block // 4 - 1, (n_tokens,), generator=random)
+    weight = torch.rand(n_tokens, 1, generator=random) / n_tokens
     with torch.enable_grad():
         hidden = h.clone().requires_grad_()
-        normed = _normed(g, hidden, norm)
-        logits = torch.nn.functional.linear(normed, rows, bias)
-        maximum = logits.amax(-1, keepdim=True)
-        log_total = torch.logsumexp(logits, -1, keepdim=True) + 0.5  # as if there were other blocks
-        picked = torch.gather(logits, 1, local) * inside
-        value = ((torch.exp(logits - log_total.detach()).sum(-1, keepdim=True) - picked) * weight).sum()
-        dn, dh = torch.autograd.grad(value, (normed, hidden))
-    log_total = log_total.detach()
-    block_inputs = (h, norm, rows, bias, local, inside)
+        normed = hidden * torch.rsqrt((hidden**2).mean(-1, keepdim=True) + g.norm_eps) * norm
+        logits = linear(normed.view(n_tokens, -1), output, bias)
+        value = (cross_entropy(logits, target, reduction="none") * weight[:, 0]).sum()
+        (dh,) = torch.autograd.grad(value, hidden)
+    logits = logits.detach()
+    first, both = (_sums(logits[:, :n], output[:n]) for n in (N_BEFORE, n_rows))
+    this = (h, norm, output[N_BEFORE:].clone(), bias[N_BEFORE:].clone())
     methods: dict[str, Method] = {
-        "scores": (scores, block_inputs),
-        "pull": (pull, (*block_inputs, weight, log_total)),
-        "through": (through, (h, norm, dn.view(h.shape).clone())),
+        "scores": (scores, (*this, *first[:2])),
+        "pull": (pull, (*this, *first)),
+        "loss": (loss, (h, norm, output[target], weight, *both)),
     }
-    total = torch.exp(logits - maximum).sum(-1, keepdim=True)
-    return methods, {"scores": (maximum, total, picked), "pull": (dn.view(h.shape),), "through": (dh,)}
+    return methods, {"scores": both[:2], "pull": both, "loss": (value, dh)}
 
 
-def _example(g: Geometry, length: int, rows: int, random: torch.Generator) -> tuple[Tensor, ...]:
-    return (
-        torch.randn(1, length, g.hidden, generator=random),
-        torch.ones(g.hidden),
-        torch.randn(rows, g.hidden, generator=random) * 0.05,
-        torch.randint(0, rows, (length, 1), generator=random),
-        torch.full((length, 1), 1.0 / length),
-    )
-
-
-def _normed(g: Geometry, h: Tensor, norm: Tensor) -> Tensor:
-    normed: Tensor = h * torch.rsqrt((h**2).mean(-1, keepdim=True) + g.norm_eps) * norm
-    return normed.view(-1, g.hidden)
+def _sums(logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return every token's largest logit, the sum of exponentials below it, and the rows' sum by these."""
+    maximum = logits.amax(-1, keepdim=True)
+    exponentials = torch.exp(logits - maximum)
+    return maximum, exponentials.sum(-1, keepdim=True), exponentials @ rows

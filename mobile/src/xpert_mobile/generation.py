@@ -33,12 +33,10 @@ class Generator:
     length
         The program's length: most tokens of prompt and answer together.
     vocabulary_block
-        Rows of the output layer that its head takes a run; None: all of them.
+        Rows of the output layer that its head takes a run.
     """
 
-    def __init__(
-        self, base: BaseWeights, geometry: Geometry, program: Program, *, length: int, vocabulary_block: int | None = None
-    ) -> None:
+    def __init__(self, base: BaseWeights, geometry: Geometry, program: Program, *, length: int, vocabulary_block: int) -> None:
         self.base, self.geometry, self.program, self.length = base, geometry, program, length
         self.head = Head(program, base, block=vocabulary_block)
         self.chunk = min(CHUNK, length)

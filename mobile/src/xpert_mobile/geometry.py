@@ -24,8 +24,14 @@ PRECISIONS = ("float32", "int8")
 SCALED = "weight_scale"
 """Ends the names of the scales of int8 weights, shape (n_outputs, 1)."""
 
+TRANSPOSED = "weight_transposed"
+"""Ends the names of the second copies of weights that the backward pass takes, shape (n_inputs, n_outputs)."""
+
 N_KEPT, SHOWN = 6, 3
 """Values that the method `inner` gives for the backward pass, and the first of those that `outer` takes."""
+
+WHOLE_VOCABULARY = 16384
+"""Up to this many tokens a generation program takes the output layer in one run: for one token at a time, logits are few."""
 
 CHUNK = 32
 """Tokens of a prompt that a generation program reads at a time, at most."""
@@ -146,10 +152,11 @@ def weight_names(geometry: Geometry) -> list[str]:
     return names + ([f"self_attn.{p}.bias" for p in PROJECTIONS[:3]] if geometry.qkv_bias else [])
 
 
-def layer_weights(geometry: Geometry, precision: str) -> list[str]:
-    """List what programs take of a layer: its weights, and where they are int8 the scales behind each of them."""
-    scaled = {f"{module_of(p)}.weight" for p in PROJECTIONS} if precision == "int8" else set()
-    return [part for name in weight_names(geometry) for part in ([name, f"{name}_scale"] if name in scaled else [name])]
+def layer_weights(geometry: Geometry, precision: str, *, transposed: bool = False) -> list[str]:
+    """List what programs take of a layer: its weights, behind those of projections their scales (int8) and transposed copies."""
+    kinds = ["weight"] + [SCALED] * (precision == "int8") + [TRANSPOSED] * transposed
+    stored = {f"{module_of(p)}.weight": [f"{module_of(p)}.{kind}" for kind in kinds] for p in PROJECTIONS}
+    return [part for name in weight_names(geometry) for part in stored.get(name, [name])]
 
 
 def shapes_of(geometry: Geometry) -> dict[str, tuple[int, int]]:
@@ -159,6 +166,16 @@ def shapes_of(geometry: Geometry) -> dict[str, tuple[int, int]]:
     rows = {"q_proj": (q, g.hidden), "k_proj": (kv, g.hidden), "v_proj": (kv, g.hidden), "o_proj": (g.hidden, q)}
     wide = {"gate_proj": (g.intermediate, g.hidden), "up_proj": (g.intermediate, g.hidden)}
     return {**rows, **wide, "down_proj": (g.hidden, g.intermediate)}
+
+
+def vocabulary_block(geometry: Geometry, *, whole: int = 0) -> int:
+    """Return the rows of the output layer a run: no more than a layer's widest weight has, so that no run takes more memory.
+
+    A vocabulary of up to ``whole`` tokens is taken in one run.
+    """
+    if geometry.vocabulary <= whole:
+        return geometry.vocabulary
+    return min(geometry.vocabulary, max(1024, 1 << (geometry.intermediate.bit_length() - 1)))
 
 
 def _misfits(g: Geometry) -> list[str]:

@@ -22,7 +22,7 @@ import torch.ao.quantization.fx._decomposed  # registers the conversion that the
 from torch import Tensor
 from torch.nn.functional import linear
 
-from xpert_mobile.geometry import PROJECTIONS, SCALED, SHOWN, Geometry, module_of
+from xpert_mobile.geometry import PROJECTIONS, SCALED, SHOWN, TRANSPOSED, Geometry, module_of
 
 
 class _Attention(NamedTuple):
@@ -34,13 +34,17 @@ class _Attention(NamedTuple):
 
 @dataclass(frozen=True)
 class Lora:
-    """A projection with its adapter: y = W x + scale B (A x) [+ bias]."""
+    """A projection with its adapter: y = W x + scale B (A x) [+ bias].
+
+    ``transposed`` is W stored a second time, (n_inputs, n_outputs), as the backward pass takes it.
+    """
 
     W: Tensor
     A: Tensor
     B: Tensor
     scale: Tensor
     bias: Tensor | None = None
+    transposed: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return y for x (..., n_inputs)."""
@@ -52,7 +56,8 @@ class Lora:
         """Return the gradients of x, A and B; x (..., n_inputs), dy (..., n_outputs)."""
         flat, grad = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1]) * self.scale
         through = torch.mm(grad, self.B)
-        dx = product_backward(dy, self.W) + torch.mm(through, self.A).view(x.shape)
+        base = product_backward(dy, self.W) if self.transposed is None else product(dy, self.transposed)
+        dx = base + torch.mm(through, self.A).view(x.shape)
         return dx, torch.mm(through.t(), flat), torch.mm(grad.t(), linear(flat, self.A))
 
 
@@ -90,8 +95,11 @@ class DecoderLayer:
         self.p = {}
         for name, A, B in zip(PROJECTIONS, lora[0::2], lora[1::2], strict=True):
             module = module_of(name)
-            W = as_float(weights[f"{module}.weight"], weights.get(f"{module}.{SCALED}"))
-            self.p[name] = Lora(W, A, B, scale, weights.get(f"{module}.bias"))
+            scales, transposed = weights.get(f"{module}.{SCALED}"), weights.get(f"{module}.{TRANSPOSED}")
+            W = as_float(weights[f"{module}.weight"], scales)
+            if transposed is not None:
+                transposed = as_float(transposed, None if scales is None else scales.view(1, -1))
+            self.p[name] = Lora(W, A, B, scale, weights.get(f"{module}.bias"), transposed)
         self.cos, self.sin, self.prefix = cos, sin, prefix
         self.groups = geometry.n_heads // geometry.n_kv_heads
 
@@ -255,30 +263,6 @@ def _ones(n: int) -> Tensor:
     return torch.ones(1, n)
 
 
-def loss_and_gradient(
-    geometry: Geometry, h: Tensor, norm: Tensor, output: Tensor, target: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the weighted cross-entropy of the final hidden states and its gradient.
-
-    Parameters
-    ----------
-    geometry
-        Sizes.
-    h
-        Output of the last layer, shape (B, S, H).
-    norm, output
-        Weights of the final norm (H,) and of the output layer (vocabulary, H).
-    target, weight
-        Next token of every position, shape (B S, 1), and its weight in the loss, float of the same shape, adding up to 1.
-    """
-    n, r = rms_norm(h, norm, geometry.norm_eps)
-    probability = torch.softmax(product(n.view(-1, geometry.hidden), output), -1)
-    picked = torch.gather(probability, 1, target)
-    loss = -(torch.log(torch.clamp(picked, min=1e-30)) * weight).sum()
-    dlogits = torch.scatter_add(probability, 1, target, torch.full_like(picked, -1.0)) * weight
-    return loss, rms_norm_backward(h, r, norm, product_backward(dlogits, output).view(h.shape))
-
-
 def next_token_logits(geometry: Geometry, h: Tensor, norm: Tensor, output: Tensor) -> Tensor:
     """Return the logits (1, vocabulary) after hidden states h (1, 1, H)."""
     n, _ = rms_norm(h, norm, geometry.norm_eps)
@@ -286,24 +270,23 @@ def next_token_logits(geometry: Geometry, h: Tensor, norm: Tensor, output: Tenso
 
 
 def block_scores(
-    geometry: Geometry, h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor, local: Tensor, inside: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a block of the vocabulary adds to the loss: its largest logit, its sum of exponentials, the target's logit.
+    geometry: Geometry, h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor, maximum: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Add a block of the vocabulary to every token's largest logit and sum of exponentials.
 
     Parameters
     ----------
     geometry
         Sizes.
     h
-        Output of the last layer, shape (1, S, H).
+        Output of the last layer, shape (B, S, H).
     norm, rows, bias
         Weights of the final norm, rows of the output layer (block, H), and what is added to their logits (block,).
-    local, inside
-        Place of the next token in the block (S, 1), and whether it is in it, 1 or 0.
+    maximum, total
+        What the blocks before gave, (B S, 1) each: the largest logit, and the sum of the exponentials of the logits less that.
     """
-    logits = _block_logits(geometry, h, norm, rows, bias)
-    maximum = torch.amax(logits, -1, keepdim=True)
-    return maximum, row_sum(torch.exp(logits - maximum)), torch.gather(logits, 1, local) * inside
+    maximum, _, _, total = _with_block(geometry, h, norm, rows, bias, maximum, total)
+    return maximum, total
 
 
 def block_pull(
@@ -312,39 +295,59 @@ def block_pull(
     norm: Tensor,
     rows: Tensor,
     bias: Tensor,
-    local: Tensor,
-    inside: Tensor,
-    weight: Tensor,
-    log_total: Tensor,
-) -> Tensor:
-    """Return a block's part of the gradient of the normed hidden states, shape (1, S, H).
+    maximum: Tensor,
+    total: Tensor,
+    pulled: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Add a block to what `block_scores` keeps and to ``pulled`` (B S, H), the rows' sum by their exponentials.
 
-    ``weight`` (S, 1) is every token's in the loss, ``log_total`` (S, 1) the logarithm of the whole vocabulary's sum of
-    exponentials; the others are those of `block_scores`.
+    All of it is scaled anew where a block has a larger logit, as softmax by blocks is done in attention: one pass over the output
+    layer gives loss and gradient, and the logits of a whole vocabulary are never there (Milakov and Gimelshein 2018,
+    arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135).
     """
-    probability = torch.exp(_block_logits(geometry, h, norm, rows, bias) - log_total)
-    dlogits = torch.scatter_add(probability, 1, local, -inside) * weight
-    return product_backward(dlogits, rows).view(h.shape)
+    maximum, exponentials, kept, total = _with_block(geometry, h, norm, rows, bias, maximum, total)
+    return maximum, total, pulled * kept + product_backward(exponentials, rows)
 
 
-def through_norm(geometry: Geometry, h: Tensor, norm: Tensor, dn: Tensor) -> Tensor:
-    """Return the gradient of h from that of the normed hidden states, both (1, S, H)."""
-    _, r = rms_norm(h, norm, geometry.norm_eps)
-    return rms_norm_backward(h, r, norm, dn)
+def loss_and_gradient(
+    geometry: Geometry,
+    h: Tensor,
+    norm: Tensor,
+    own: Tensor,
+    weight: Tensor,
+    maximum: Tensor,
+    total: Tensor,
+    pulled: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the weighted cross-entropy of the final hidden states (B, S, H) and its gradient.
+
+    ``own`` (B S, H) are the output layer's rows of the next tokens, ``weight`` (B S, 1) every token's in the loss, adding up to
+    1; the others are what all blocks together gave.
+    """
+    n, r = rms_norm(h, norm, geometry.norm_eps)
+    surprise = maximum + torch.log(total) - row_sum(n.view(-1, geometry.hidden) * own)
+    dn = (pulled / total - own) * weight
+    return (surprise * weight).sum(), rms_norm_backward(h, r, norm, dn.view(h.shape))
 
 
-def _block_logits(geometry: Geometry, h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+def _with_block(
+    geometry: Geometry, h: Tensor, norm: Tensor, rows: Tensor, bias: Tensor, maximum: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the new maximum, a block's exponentials below it, the share that earlier sums keep, and the new total."""
     n, _ = rms_norm(h, norm, geometry.norm_eps)
-    return product(n.view(-1, geometry.hidden), rows) + bias
+    logits = product(n.view(-1, geometry.hidden), rows) + bias
+    found = torch.maximum(maximum, torch.amax(logits, -1, keepdim=True))
+    exponentials, kept = torch.exp(logits - found), torch.exp(maximum - found)
+    return found, exponentials, kept, total * kept + row_sum(exponentials)
 
 
-def as_float(weight: Tensor, row_scale: Tensor | None) -> Tensor:
-    """Return int8 weights times the scales (n_outputs, 1) of their rows; without scales the weights as they are.
+def as_float(weight: Tensor, scale: Tensor | None) -> Tensor:
+    """Return int8 weights times their scales, a row's (n_outputs, 1) or a column's (1, n_outputs); without scales as they are.
 
     Written so that the delegate takes it: a float copy of the weights never stands in the program's memory. Scaling the products
     instead would be less work, but the delegate takes no conversion right in front of a product.
     """
-    if row_scale is None:
+    if scale is None:
         return weight
     converted: Tensor = torch.ops.quantized_decomposed.dequantize_per_tensor.default(weight, 1.0, 0, -128, 127, torch.int8)
-    return converted * row_scale
+    return converted * scale

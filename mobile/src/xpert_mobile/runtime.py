@@ -14,7 +14,7 @@ from xpert_mobile.adapter_state import AdapterState, fresh, from_peft
 from xpert_mobile.encoder import ExportedSentenceEncoder
 from xpert_mobile.engine import Program
 from xpert_mobile.generation import Generator
-from xpert_mobile.geometry import Geometry, read_geometry
+from xpert_mobile.geometry import WHOLE_VOCABULARY, Geometry, read_geometry, vocabulary_block
 from xpert_mobile.samples import Sample, encode_texts, rounded
 from xpert_mobile.tokens import ChatTokenizer
 from xpert_mobile.training import LayerwiseModel, Trainer
@@ -66,10 +66,12 @@ class ExecuTorchRuntime:
 
         geometry = read_geometry(folder)
         length = rounded(max(len(sample.ids) for sample in samples))
-        path = training_path(geometry, Bucket(rank=rank, batch=options.batch_size, length=length), cache)
+        block = vocabulary_block(geometry)
+        bucket = Bucket(rank=rank, batch=options.batch_size, length=length, vocabulary_block=block)
+        path = training_path(geometry, bucket, cache)
         base = weights or MappedBase(folder, geometry, cache)
         program = Program(path, threads=options.threads)
-        return LayerwiseModel(base, geometry, program, batch=options.batch_size, length=length)
+        return LayerwiseModel(base, geometry, program, batch=options.batch_size, length=length, vocabulary_block=block)
 
     def training_step(self, base: Path, texts: Sequence[PersonalText], *, cache: Path, threads: int = 2) -> Callable[[], None]:
         """See `DeviceRuntime.training_step`."""
@@ -104,8 +106,9 @@ class ExecuTorchRuntime:
         weights = MappedBase(folder, geometry, cache)
         state = self._state(geometry, weights, adapter, rank=1, alpha=1.0, seed=0)
         length = min(rounded(max(map(len, ids)) + max_new_tokens), geometry.context)
-        path = generation_path(geometry, Bucket(rank=state.rank, batch=1, length=length), cache)
-        generator = Generator(weights, geometry, Program(path, threads=threads), length=length)
+        block = vocabulary_block(geometry, whole=WHOLE_VOCABULARY)
+        path = generation_path(geometry, Bucket(rank=state.rank, batch=1, length=length, vocabulary_block=block), cache)
+        generator = Generator(weights, geometry, Program(path, threads=threads), length=length, vocabulary_block=block)
         answers = [generator.answer(row, state, end=tokens.end, max_new_tokens=max_new_tokens) for row in ids]
         return [tokens.decode(answer) for answer in answers]
 

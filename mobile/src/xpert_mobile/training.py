@@ -45,7 +45,7 @@ class LayerwiseModel:
     batch, length
         The program's sizes.
     vocabulary_block
-        Rows of the output layer that its head takes a run; None: all of them.
+        Rows of the output layer that its head takes a run.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LayerwiseModel:
         *,
         batch: int,
         length: int,
-        vocabulary_block: int | None = None,
+        vocabulary_block: int,
     ) -> None:
         self.base, self.geometry, self.program = base, geometry, program
         self.batch, self.length = batch, length
@@ -89,11 +89,7 @@ class LayerwiseModel:
             shown = self.program.run("inner", [inputs[-1], *rest])[SHOWN:]
             inputs.append(self.program.run("outer", [*shown, *rest])[0])
             self.base.release(i)
-        grad, value = np.zeros_like(inputs[-1]), 0.0
-        for row in range(len(samples)):
-            part = slice(row, row + 1)
-            loss, grad[part] = self.head.loss(inputs[-1][part], target[row, :, None], weight[row, :, None])
-            value += loss
+        value, grad = self.head.loss(inputs[-1], target, weight)
         return inputs, grad, value, int(np.count_nonzero(weight))
 
     def _layer_inputs(self, layer: int, state: AdapterState) -> list[Array]:

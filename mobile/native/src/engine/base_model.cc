@@ -117,9 +117,8 @@ std::vector<BaseModel::Stated> BaseModel::parse_programs(const Json &programs, c
   std::vector<Stated> found;
   if (!programs.is_object() || !programs.contains(kind)) return found;
   for (const Json &item : programs.at(kind)) {
-    const Json block = item.value("vocabulary_block", Json());
-    found.push_back({item.at("file"), item.at("rank"), item.value("batch", int64_t{1}), item.at("length"),
-                     block.is_null() ? 0 : block.get<int64_t>(), item.value("n_virtual", int64_t{0})});
+    found.push_back({item.at("file"), item.at("rank"), item.value("batch", int64_t{1}), item.at("length"), item.at("vocabulary_block"),
+                     item.value("n_virtual", int64_t{0})});
   }
   return found;
 }

@@ -32,7 +32,7 @@ void check_options(const GenerationOptions &options);
 
 class TextGenerator {
  public:
-  /** program: as the bundle's generation programs are; vocabulary_block as the manifest states it, 0 for none. */
+  /** program: as the bundle's generation programs are; vocabulary_block as the manifest states it. */
   TextGenerator(const Weights &weights, const Geometry &geometry, Program &program, int64_t vocabulary_block);
 
   /** Most tokens of prompt and answer together. */

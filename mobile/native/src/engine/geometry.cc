@@ -55,6 +55,7 @@ std::vector<int64_t> Geometry::shape_of(const std::string &layer_weight) const {
     if (layer_weight.find(kProjections[p]) == std::string::npos) continue;
     auto [outputs, inputs] = shape_of(p);
     if (ends_with(layer_weight, ".weight")) return {outputs, inputs};
+    if (ends_with(layer_weight, "_transposed")) return {inputs, outputs};
     return ends_with(layer_weight, "_scale") ? std::vector<int64_t>{outputs, 1} : std::vector<int64_t>{outputs};
   }
   return {hidden};

@@ -22,7 +22,7 @@ struct Geometry {
 
   /** (n_outputs, n_inputs) of a projection. */
   std::array<int64_t, 2> shape_of(size_t projection) const;
-  /** Shape of a layer's weight by its name within the layer; scales of int8 weights have one value a row. */
+  /** Shape of a layer's weight by its name within the layer; scales of int8 weights have one value a row, transposed copies the rows as columns. */
   std::vector<int64_t> shape_of(const std::string &layer_weight) const;
 };
 

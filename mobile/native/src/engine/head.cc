@@ -1,119 +1,13 @@
 #include "engine/head.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
 
 namespace xpert {
 
-namespace {
-
-class WholeHead : public Head {
- public:
-  WholeHead(Program &program, const Weights &weights, int32_t length, int32_t hidden)
-      : program_(program), weights_(weights), shape_{1, length, hidden}, column_{length, 1} {}
-
-  double run(const float *h, const int64_t *target, const float *weight, float *dh) override {
-    float loss = 0;
-    program_.run("loss", {floats(h, shape_), weights_.norm(), stored(weights_.output()), integers(target, column_), floats(weight, column_)},
-                 {{"F32", program_.output_shape("loss", 0), &loss}, {"F32", shape_, dh}});
-    return static_cast<double>(loss);
-  }
-
- private:
-  Program &program_;
-  const Weights &weights_;
-  const std::vector<int32_t> shape_, column_;
-};
-
-/** Two passes over the output layer: first the sums that the softmax needs, then the gradients, which need them. */
-class BlockHead : public Head {
- public:
-  BlockHead(Program &program, const Weights &weights, int32_t length, int32_t hidden, int64_t block)
-      : program_(program), weights_(weights), shape_{1, length, hidden}, column_{length, 1}, blocks_(weights, block) {
-    const auto n = static_cast<size_t>(length);
-    for (auto *array : {&maximum_, &total_, &picked_, &log_total_, &inside_}) array->resize(n);
-    local_.resize(n);
-    dn_.resize(n * static_cast<size_t>(hidden));
-    part_.resize(dn_.size());
-    bias_.assign(static_cast<size_t>(block), 0.0F);
-    last_bias_ = bias_;
-    const int64_t left = blocks_.vocabulary() % block;
-    if (left) std::fill(last_bias_.begin() + static_cast<std::ptrdiff_t>(left), last_bias_.end(), kMasked);  // no token is there
-  }
-
-  double run(const float *h, const int64_t *target, const float *weight, float *dh) override {
-    const size_t n = local_.size();
-    highest_.assign(n, -1e30);
-    sum_.assign(n, 0.0);
-    reached_.assign(n, 0.0);
-    for (int64_t begin = 0; begin < blocks_.vocabulary(); begin += blocks_.block()) {
-      auto inputs = block_inputs(h, target, begin);
-      program_.run("scores", inputs, {output("scores", 0, maximum_), output("scores", 1, total_), output("scores", 2, picked_)});
-      blocks_.release(begin);
-      for (size_t i = 0; i < n; ++i) {
-        const double top = std::max(highest_[i], static_cast<double>(maximum_[i]));
-        sum_[i] = sum_[i] * std::exp(highest_[i] - top) + static_cast<double>(total_[i]) * std::exp(static_cast<double>(maximum_[i]) - top);
-        highest_[i] = top;
-        reached_[i] += static_cast<double>(picked_[i]);
-      }
-    }
-    double loss = 0;
-    for (size_t i = 0; i < n; ++i) {
-      const double log_total = highest_[i] + std::log(sum_[i]);
-      log_total_[i] = static_cast<float>(log_total);
-      loss += static_cast<double>(weight[i]) * (log_total - reached_[i]);
-    }
-    std::fill(dn_.begin(), dn_.end(), 0.0F);
-    for (int64_t begin = 0; begin < blocks_.vocabulary(); begin += blocks_.block()) {
-      auto inputs = block_inputs(h, target, begin);
-      inputs.push_back(floats(weight, column_));
-      inputs.push_back(floats(log_total_, column_));
-      program_.run("pull", inputs, {output("pull", 0, part_)});
-      blocks_.release(begin);
-      for (size_t i = 0; i < dn_.size(); ++i) dn_[i] += part_[i];
-    }
-    program_.run("through", {floats(h, shape_), weights_.norm(), floats(dn_, program_.input_shape("through", 2))}, {{"F32", shape_, dh}});
-    return loss;
-  }
-
- private:
-  Buffer output(const char *method, size_t place, std::vector<float> &values) const {
-    const auto &shape = program_.output_shape(method, place);
-    if (count_of(shape) != values.size()) bad_file(std::string("The program's ") + method + " gives another size. Export the bundle again.");
-    return floats(values, shape);
-  }
-
-  /** What both passes take of a block; local and inside say where each target is in it. */
-  std::vector<Buffer> block_inputs(const float *h, const int64_t *target, int64_t begin) {
-    for (size_t i = 0; i < local_.size(); ++i) {
-      const bool is_inside = target[i] >= begin && target[i] < begin + blocks_.block();
-      inside_[i] = is_inside ? 1.0F : 0.0F;
-      local_[i] = is_inside ? target[i] - begin : 0;
-    }
-    std::vector<float> &bias = blocks_.is_cut(begin) ? last_bias_ : bias_;
-    return {floats(h, shape_),
-            weights_.norm(),
-            blocks_.rows(begin),
-            floats(bias, program_.input_shape("scores", 3)),
-            integers(local_.data(), column_),
-            floats(inside_, column_)};
-  }
-
-  Program &program_;
-  const Weights &weights_;
-  const std::vector<int32_t> shape_, column_;
-  const OutputBlocks blocks_;
-  std::vector<float> maximum_, total_, picked_, log_total_, inside_, dn_, part_, bias_, last_bias_;
-  std::vector<double> highest_, sum_, reached_;
-  std::vector<int64_t> local_;
-};
-
-}  // namespace
-
 OutputBlocks::OutputBlocks(const Weights &weights, int64_t block)
-    : weights_(weights), vocabulary_(weights.output().shape[0]), block_(block ? block : vocabulary_), hidden_(weights.output().shape[1]) {
+    : weights_(weights), vocabulary_(weights.output().shape[0]), block_(block), hidden_(weights.output().shape[1]) {
   if (block_ < 1 || block_ > vocabulary_) {
     bad_file("The bundle states blocks of " + std::to_string(block_) + " of " + std::to_string(vocabulary_) + " tokens. Export it again.");
   }
@@ -130,9 +24,50 @@ Buffer OutputBlocks::rows(int64_t begin) const {
   return floats(reinterpret_cast<const float *>(weights_.output().data) + static_cast<size_t>(begin * hidden_), shape);
 }
 
-std::unique_ptr<Head> make_head(Program &program, const Weights &weights, int32_t length, int32_t hidden, int64_t vocabulary_block) {
-  if (vocabulary_block) return std::make_unique<BlockHead>(program, weights, length, hidden, vocabulary_block);
-  return std::make_unique<WholeHead>(program, weights, length, hidden);
+Head::Head(Program &program, const Weights &weights, int64_t block)
+    : program_(program), weights_(weights), shape_(program.input_shape("pull", 0)), column_(program.input_shape("pull", 4)),
+      matrix_(program.input_shape("pull", 6)), blocks_(weights, block), bias_(static_cast<size_t>(block)), last_bias_(bias_) {
+  const auto n = static_cast<int32_t>(count_of(shape_) / static_cast<size_t>(weights.output().shape[1]));
+  if (column_ != std::vector<int32_t>{n, 1} || matrix_ != std::vector<int32_t>{n, shape_.back()}) {
+    bad_file("The training program is of another geometry. Export the bundle again.");
+  }
+  for (Sums *sums : {&sums_, &next_}) {
+    for (auto *column : {&sums->maximum, &sums->total}) column->resize(count_of(column_));
+    sums->pulled.resize(count_of(matrix_));
+  }
+  own_.resize(count_of(matrix_));
+  unused_.resize(count_of(shape_));
+  const int64_t left = blocks_.vocabulary() % block;
+  if (left) std::fill(last_bias_.begin() + static_cast<std::ptrdiff_t>(left), last_bias_.end(), kMasked);  // no token is there
+}
+
+double Head::run(const float *h, const int64_t *target, const float *weight, float *dh) {
+  const char *method = dh ? "pull" : "scores";
+  const size_t n_sums = dh ? 3 : 2;
+  std::fill(sums_.maximum.begin(), sums_.maximum.end(), kMasked);
+  std::fill(sums_.total.begin(), sums_.total.end(), 0.0F);
+  std::fill(sums_.pulled.begin(), sums_.pulled.end(), 0.0F);
+  for (int64_t begin = 0; begin < blocks_.vocabulary(); begin += blocks_.block()) {
+    std::vector<float> &bias = blocks_.is_cut(begin) ? last_bias_ : bias_;
+    std::vector<Buffer> inputs = {floats(h, shape_), weights_.norm(), blocks_.rows(begin), floats(bias, program_.input_shape("pull", 3))};
+    for (Buffer &buffer : buffers(sums_, n_sums)) inputs.push_back(buffer);
+    program_.run(method, inputs, buffers(next_, n_sums));
+    std::swap(sums_, next_);
+    if (!dh) sums_.pulled.swap(next_.pulled);  // the one that is zero
+    blocks_.release(begin);
+  }
+  weights_.output_rows(target, count_of(column_), own_.data());
+  std::vector<Buffer> inputs = {floats(h, shape_), weights_.norm(), floats(own_, matrix_), floats(weight, column_)};
+  for (Buffer &buffer : buffers(sums_, 3)) inputs.push_back(buffer);
+  float loss = 0;
+  program_.run("loss", inputs, {{"F32", program_.output_shape("loss", 0), &loss}, floats(dh ? dh : unused_.data(), shape_)});
+  return static_cast<double>(loss);
+}
+
+std::vector<Buffer> Head::buffers(Sums &sums, size_t n) const {
+  std::vector<Buffer> all = {floats(sums.maximum, column_), floats(sums.total, column_), floats(sums.pulled, matrix_)};
+  all.resize(n);
+  return all;
 }
 
 }  // namespace xpert

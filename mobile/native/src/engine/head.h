@@ -1,7 +1,6 @@
-// The final norm and the loss of one text, over the whole vocabulary or by blocks of it.
+// The final norm and the loss of a batch, by blocks of the vocabulary.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "engine/program.h"
@@ -12,7 +11,6 @@ namespace xpert {
 /** The output layer by blocks of rows; the last one is filled up with rows of zeros. */
 class OutputBlocks {
  public:
-  /** block: rows a block; 0 for the whole layer in one. */
   OutputBlocks(const Weights &weights, int64_t block);
 
   int64_t block() const { return block_; }
@@ -31,19 +29,33 @@ class OutputBlocks {
   std::vector<float> last_;
 };
 
+/** Loss of a batch by a training program: one pass over the output layer, whose blocks are added up as they come. */
 class Head {
  public:
-  virtual ~Head() = default;
+  /** block: rows of the output layer a run, as the manifest states it. */
+  Head(Program &program, const Weights &weights, int64_t block);
 
   /**
-   * Adds up a text's loss and writes the gradient of its hidden states.
+   * Returns the loss of a batch, and writes the gradient of its hidden states where dh is not null.
    *
-   * h, dh (1, length, hidden); target and weight (length): the next token of every position and its weight in the loss.
+   * h, dh (batch, length, hidden); target and weight (batch, length): the next token of every position and its weight in the loss.
    */
-  virtual double run(const float *h, const int64_t *target, const float *weight, float *dh) = 0;
-};
+  double run(const float *h, const int64_t *target, const float *weight, float *dh);
 
-/** vocabulary_block: 0 where the program's loss takes the whole vocabulary. */
-std::unique_ptr<Head> make_head(Program &program, const Weights &weights, int32_t length, int32_t hidden, int64_t vocabulary_block);
+ private:
+  /** What is added up over the blocks, as docs/bundle.md describes it. */
+  struct Sums {
+    std::vector<float> maximum, total, pulled;
+  };
+
+  std::vector<Buffer> buffers(Sums &sums, size_t n) const;
+
+  Program &program_;
+  const Weights &weights_;
+  const std::vector<int32_t> shape_, column_, matrix_;  // (batch, length, hidden), (batch length, 1), (batch length, hidden)
+  const OutputBlocks blocks_;
+  Sums sums_, next_;
+  std::vector<float> bias_, last_bias_, own_, unused_;
+};
 
 }  // namespace xpert

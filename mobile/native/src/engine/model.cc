@@ -34,8 +34,7 @@ LayerwiseModel::LayerwiseModel(const Weights &weights, const Geometry &geometry,
     : weights_(weights), geometry_(geometry), program_(program), prefix_(options.prefix), shape_(shape_of(program, geometry)),
       mask_(causal_mask(length(), static_cast<size_t>(prefix_), static_cast<size_t>(prefix_))),
       tables_(rotary_tables(geometry, static_cast<int32_t>(prefix_) + shape_[1])),
-      slots_(n_slots(program, geometry, options.most_kept)) {
-  head_ = make_head(program, weights, shape_[1], shape_[2], options.vocabulary_block);
+      head_(program, weights, options.vocabulary_block), slots_(n_slots(program, geometry, options.most_kept)) {
   const size_t n = batch() * length() * static_cast<size_t>(shape_[2]);
   grad_.resize(n);
   next_.resize(n);
@@ -52,7 +51,7 @@ double LayerwiseModel::loss(const Sample *samples, size_t n, const AdapterState 
     forward(state, i, inputs_[0], inputs_[1]);
     std::swap(inputs_[0], inputs_[1]);
   }
-  return head(inputs_[0], n);
+  return head(inputs_[0], nullptr);
 }
 
 double LayerwiseModel::loss_and_gradients(const Sample *samples, size_t n, const AdapterState &state, size_t total,
@@ -61,7 +60,7 @@ double LayerwiseModel::loss_and_gradients(const Sample *samples, size_t n, const
   inputs_.resize(static_cast<size_t>(geometry_.n_layers) + 1, std::vector<float>(grad_.size()));
   fill(samples, n, state, total);
   for (int64_t i = 0; i < geometry_.n_layers; ++i) forward(state, i, inputs_[static_cast<size_t>(i)], inputs_[static_cast<size_t>(i) + 1]);
-  const double value = head(inputs_.back(), n);
+  const double value = head(inputs_.back(), grad_.data());
   for (int64_t i = geometry_.n_layers; i-- > 0;) backward(state, i, gradients);
   if (state.method == Method::kPrompt) {
     const size_t row = length() * static_cast<size_t>(shape_[2]);
@@ -160,13 +159,8 @@ void LayerwiseModel::backward(const AdapterState &state, int64_t layer, std::vec
   for (size_t k = 0; k < parts_.size(); ++k) add(parts_[k], gradients[static_cast<size_t>(layer) * parts_.size() + k]);
 }
 
-double LayerwiseModel::head(const std::vector<float> &h, size_t n) {
-  const size_t row = length() * static_cast<size_t>(shape_[2]);
-  std::fill(grad_.begin(), grad_.end(), 0.0F);
-  double value = 0;
-  for (size_t k = 0; k < n; ++k) {
-    value += head_->run(h.data() + k * row, &target_[k * length()], &weight_[k * length()], grad_.data() + k * row);
-  }
+double LayerwiseModel::head(const std::vector<float> &h, float *dh) {
+  const double value = head_.run(h.data(), target_.data(), weight_.data(), dh);
   weights_.release_output(0, weights_.output().shape[0]);
   return value;
 }

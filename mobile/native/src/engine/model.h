@@ -1,7 +1,6 @@
 // Losses and gradients of a base with an adapter, computed one layer at a time.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "engine/head.h"
@@ -50,7 +49,7 @@ class LayerwiseModel {
   void inner(const AdapterState &state, int64_t layer, const std::vector<float> &x);
   void forward(const AdapterState &state, int64_t layer, const std::vector<float> &x, std::vector<float> &y);
   void backward(const AdapterState &state, int64_t layer, std::vector<std::vector<float>> &gradients);
-  double head(const std::vector<float> &h, size_t n);
+  double head(const std::vector<float> &h, float *dh);
   /** Appends what the inner method gave for a layer, from its value `first` on. */
   void append_kept(int64_t layer, size_t first, std::vector<Buffer> &buffers);
   void append_layer(const AdapterState &state, int64_t layer, std::vector<Buffer> &inputs) const;
@@ -63,7 +62,7 @@ class LayerwiseModel {
   const std::vector<int32_t> shape_;  // (batch, length, hidden)
   const std::vector<float> mask_;
   const RotaryTables tables_;
-  std::unique_ptr<Head> head_;
+  Head head_;
   std::vector<std::vector<float>> inputs_;  // of every layer, and the last one's output
   // Slot 0 is the last layer's, and so on backwards; layers for which there is no slot share the last one.
   std::vector<Values> slots_;

@@ -56,15 +56,15 @@ Weights::Weights(const std::string &path, const Geometry &geometry, const std::v
   output_.floats("lm_head.weight");
 }
 
-void Weights::embed(const int64_t *ids, size_t n, float *rows) const {
+void Weights::copy_rows(const TensorView &table, const int64_t *ids, size_t n, float *rows) const {
   const size_t width = static_cast<size_t>(hidden_);
-  const float *table = reinterpret_cast<const float *>(embedding_.data);
+  const auto *values = reinterpret_cast<const float *>(table.data);
   for (size_t i = 0; i < n; ++i) {
     if (ids[i] < 0 || ids[i] >= vocabulary_) {
       mismatch("The tokenizer gives the token " + std::to_string(ids[i]) + ", its model has " + std::to_string(vocabulary_) +
                " of them. Export the bundle again.");
     }
-    std::memcpy(rows + i * width, table + static_cast<size_t>(ids[i]) * width, width * sizeof(float));
+    std::memcpy(rows + i * width, values + static_cast<size_t>(ids[i]) * width, width * sizeof(float));
   }
 }
 

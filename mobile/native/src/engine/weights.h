@@ -21,8 +21,9 @@ class Weights {
   /** The output layer (vocabulary, hidden); the embedding itself where the two are tied. */
   const TensorView &output() const { return output_; }
 
-  /** Copies the embeddings of ids to rows, one behind the other. */
-  void embed(const int64_t *ids, size_t n, float *rows) const;
+  /** Copies the embeddings of ids to rows, one behind the other, or their rows of the output layer. */
+  void embed(const int64_t *ids, size_t n, float *rows) const { copy_rows(embedding_, ids, n, rows); }
+  void output_rows(const int64_t *ids, size_t n, float *rows) const { copy_rows(output_, ids, n, rows); }
 
   /** Bytes of the file: what all of them take in memory. */
   size_t bytes() const { return file_.size(); }
@@ -33,6 +34,8 @@ class Weights {
   void release_output(int64_t first_row, int64_t n_rows) const;
 
  private:
+  void copy_rows(const TensorView &table, const int64_t *ids, size_t n, float *rows) const;
+
   MappedFile file_;
   Tensors tensors_;
   std::vector<std::vector<Buffer>> layers_;

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xpert.core.files import write_atomic
 from xpert.models.prompting import OPEN_PROMPT
 from xpert_mobile.bundle.manifest import Bundle, stored_shapes
-from xpert_mobile.geometry import Geometry, layer_weights
+from xpert_mobile.geometry import SCALED, TRANSPOSED, Geometry, layer_weights
 from xpert_mobile.mapping import MappedArrays
 from xpert_mobile.tokens import ChatTokenizer
 from xpert_mobile.weights import MappedBase
@@ -25,7 +25,9 @@ LARGEST = 127
 """Largest magnitude of an int8 weight: the range is kept symmetric."""
 
 
-def write_base(folder: Path, stage: Path, geometry: Geometry, base: MappedBase, *, name: str, precision: str) -> dict[str, Any]:
+def write_base(
+    folder: Path, stage: Path, geometry: Geometry, base: MappedBase, *, name: str, precision: str, transposed: bool
+) -> dict[str, Any]:
     """Write a base into a bundle and return what the manifest says of it.
 
     Parameters
@@ -40,9 +42,11 @@ def write_base(folder: Path, stage: Path, geometry: Geometry, base: MappedBase, 
         Under which people know the model.
     precision
         One of `xpert_mobile.geometry.PRECISIONS`.
+    transposed
+        Whether projections are stored a second time, transposed.
     """
     tokens = ChatTokenizer(folder, n_tokens=geometry.vocabulary)
-    write_atomic(stage / WEIGHTS, _blocks(base, stored_shapes(geometry, precision)))
+    write_atomic(stage / WEIGHTS, _blocks(base, stored_shapes(geometry, precision, transposed=transposed)))
     shutil.copyfile(folder / "tokenizer.json", stage / TOKENIZER)
     if tokens.template is not None:
         write_atomic(stage / TEMPLATE, tokens.template.encode())
@@ -53,7 +57,8 @@ def write_base(folder: Path, stage: Path, geometry: Geometry, base: MappedBase, 
         "weights": WEIGHTS,
         "precision": precision,
         "geometry": {**sizes, "rope": dict(geometry.rope)},
-        "layer_weights": layer_weights(geometry, precision),
+        "transposed": transposed,
+        "layer_weights": layer_weights(geometry, precision, transposed=transposed),
         "tokenizer": TOKENIZER,
         **({"chat_template": TEMPLATE} if tokens.template is not None else {}),
         "special_tokens": tokens.specials,
@@ -99,9 +104,11 @@ class BundledBase:
     def float_weights(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Yield every weight as floats under its Hugging Face name, int8 ones multiplied by their scales."""
         for name, array in self.arrays.items():
+            if name.endswith(TRANSPOSED):
+                continue
             if array.dtype == np.int8:
                 yield name, array.astype(np.float32) * self.arrays[f"{name}_scale"]
-            elif not name.endswith("weight_scale"):
+            elif not name.endswith(SCALED):
                 yield name, array
 
 
@@ -117,10 +124,9 @@ def _blocks(base: MappedBase, shapes: Mapping[str, tuple[str, tuple[int, ...]]])
     text += b" " * (-(8 + len(text)) % 64)  # data that begin at a multiple of 64 are read fastest when they are mapped
     yield len(text).to_bytes(8, "little") + text
     for name, (dtype, _) in shapes.items():
-        source = base.arrays[name.removesuffix("_scale")]
-        if dtype == "I8":
-            yield quantized(source)[0].tobytes()
-        elif name not in base.arrays:
+        source = base.arrays[name.removesuffix("_scale").removesuffix("_transposed")]
+        if name.endswith(SCALED):
             yield quantized(source)[1].tobytes()
-        else:
-            yield source.tobytes()
+            continue
+        values = quantized(source)[0] if dtype == "I8" else source
+        yield (values.T if name.endswith(TRANSPOSED) else values).tobytes()

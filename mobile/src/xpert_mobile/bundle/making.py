@@ -18,14 +18,11 @@ from xpert.models.names import resolve
 from xpert_mobile.bundle.base_part import BundledBase, write_base
 from xpert_mobile.bundle.manifest import FORMAT, MANIFEST, MINIMUM_RUNTIME, VERSION, Bundle, read_bundle, seal
 from xpert_mobile.export_cache import Bucket, generation_path, program_bytes, training_path
-from xpert_mobile.geometry import PRECISIONS, Geometry, read_geometry
+from xpert_mobile.geometry import PRECISIONS, WHOLE_VOCABULARY, Geometry, read_geometry, vocabulary_block
 from xpert_mobile.weights import MappedBase
 
 TOLERANCE = 2e-4
 """Largest share by which loss, a layer's gradient or a token's logits may deviate from torch's on the same weights."""
-
-WHOLE_VOCABULARY = 16384
-"""Up to this many tokens the head takes the output layer in one run."""
 
 ROUNDED_TOLERANCE = 0.25
 """Largest share by which rounding weights to int8 may change loss or a layer's gradient: above it something is broken."""
@@ -50,6 +47,9 @@ class BundleOptions:
         Most tokens of prompt and answer together; 0: the bundle does not answer.
     prefix
         Places of the prefixes that it trains beside adapters, at each of the lengths; 0: it trains none.
+    transposed
+        Whether the projections' weights are stored a second time, as the backward pass takes them: a step takes less time, the
+        weights nearly twice the disk.
     """
 
     precision: str = "float32"
@@ -58,6 +58,7 @@ class BundleOptions:
     lengths: tuple[int, ...] = (64,)
     generate: int = 256
     prefix: int = 0
+    transposed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings out of range, all at once."""
@@ -67,6 +68,10 @@ class BundleOptions:
             raise InputError("The bundle neither trains nor answers: it needs no base then. Give --length, --generate, or both.")
         if self.prefix and not self.lengths:
             raise InputError("A prefix is trained at the bundle's lengths, and there are none. Give --length, or no --prefix.")
+        if self.transposed and not self.lengths:
+            raise InputError(
+                "Transposed weights are for training, and the bundle does not train. Give --length, or no --transposed."
+            )
         check_ranges(
             {
                 "prefix": (self.prefix, 0, 4096),
@@ -132,7 +137,9 @@ def export_bundle(
         base = MappedBase(folder, geometry, cache)
         parts: dict[str, Any] = {
             **_head(out),
-            "base": write_base(folder, stage, geometry, base, name=_name(model), precision=options.precision),
+            "base": write_base(
+                folder, stage, geometry, base, name=_name(model), precision=options.precision, transposed=options.transposed
+            ),
         }
         parts["programs"] = _write_programs(stage, geometry, options, cache, say)
         if with_encoder:
@@ -155,16 +162,6 @@ def export_encoder_bundle(
         parts = {**_head(out), **_write_encoder(stage, space or StyleSpace.default(), encoder, cache)}
         write_atomic(stage / MANIFEST, seal(stage, parts))
     return read_bundle(out)
-
-
-def vocabulary_block(geometry: Geometry) -> int | None:
-    """Return the rows of the output layer that a head takes a run: no more than a layer's widest weight has.
-
-    None means all of them, where there are few.
-    """
-    if geometry.vocabulary <= WHOLE_VOCABULARY:
-        return None
-    return max(1024, 1 << (geometry.intermediate.bit_length() - 1))
 
 
 def _head(out: Path) -> dict[str, Any]:
@@ -192,14 +189,14 @@ def _fit(options: BundleOptions, geometry: Geometry) -> None:
 
 
 def _write_programs(stage: Path, geometry: Geometry, options: BundleOptions, cache: Path, say: Say) -> dict[str, Any]:
+    sizes: dict[str, Any] = {"precision": options.precision, "rank": options.rank, "transposed": options.transposed}
     block = vocabulary_block(geometry)
-    sizes = {"precision": options.precision, "vocabulary_block": block, "rank": options.rank}
     train, prefix = [], []
     for length in sorted(set(options.lengths)):
         stated = {"batch": options.batch, "length": length, "vocabulary_block": block}
         say(f"training program of {length} tokens")
         file = f"programs/train-b{options.batch}-s{length}-r{options.rank}.pte"
-        bucket = Bucket(batch=options.batch, length=length, **sizes)  # type: ignore[arg-type]
+        bucket = Bucket(batch=options.batch, length=length, vocabulary_block=block, **sizes)
         write_atomic(stage / file, program_bytes(training_path(geometry, bucket, cache)))
         train.append({"file": file, "rank": options.rank, **stated})
         if options.prefix:
@@ -210,9 +207,10 @@ def _write_programs(stage: Path, geometry: Geometry, options: BundleOptions, cac
             prefix.append({"file": file, "rank": 1, "n_virtual": options.prefix, **stated})
     generate = []
     if options.generate:
+        block = vocabulary_block(geometry, whole=WHOLE_VOCABULARY)
         say(f"generation program of {options.generate} tokens")
         file = f"programs/generate-s{options.generate}-r{options.rank}.pte"
-        bucket = Bucket(batch=1, length=options.generate, **sizes)  # type: ignore[arg-type]
+        bucket = Bucket(batch=1, length=options.generate, vocabulary_block=block, **sizes)
         write_atomic(stage / file, program_bytes(generation_path(geometry, bucket, cache)))
         generate.append({"file": file, "rank": options.rank, "length": options.generate, "vocabulary_block": block})
     return {"train": train, "prefix": prefix, "generate": generate}

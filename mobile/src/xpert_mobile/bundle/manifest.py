@@ -14,7 +14,7 @@ from typing import Any
 from xpert.core.errors import FileFormatError, NotFoundError
 from xpert.core.files import read_json, tensor_layout
 from xpert.core.signing import SUFFIX, verify_file
-from xpert_mobile.geometry import PRECISIONS, SCALED, Geometry, layer_weights
+from xpert_mobile.geometry import PRECISIONS, PROJECTIONS, SCALED, TRANSPOSED, Geometry, layer_weights, module_of
 from xpert_mobile.weights import weight_shapes
 
 FORMAT, VERSION = "xpert-bundle", 1
@@ -187,10 +187,11 @@ def _weight_problems(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]
     if precision not in PRECISIONS:
         yield f"its precision is '{precision}', expected one of {', '.join(PRECISIONS)}"
         return
-    if base["layer_weights"] != layer_weights(geometry, precision):
+    transposed = base["transposed"] is True
+    if base["layer_weights"] != layer_weights(geometry, precision, transposed=transposed):
         yield "its layer_weights are not those of its geometry"
     _, found = tensor_layout(folder / base["weights"])
-    expected = stored_shapes(geometry, precision)
+    expected = stored_shapes(geometry, precision, transposed=transposed)
     for name, (dtype, shape) in expected.items():
         entry = found.get(name)
         if entry is None:
@@ -199,16 +200,20 @@ def _weight_problems(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]
             yield f"{name} is {entry['dtype']} {entry['shape']}, its geometry says {dtype} {list(shape)}"
 
 
-def stored_shapes(geometry: Geometry, precision: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+def stored_shapes(geometry: Geometry, precision: str, *, transposed: bool) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of every tensor of a bundle's weights, those of four bytes first so that all are aligned."""
     shapes = weight_shapes(geometry)
-    scales = {
-        f"model.layers.{i}.{n}" for i in range(geometry.n_layers) for n in layer_weights(geometry, precision) if SCALED in n
-    }
-    quantized = {name.removesuffix("_scale") for name in scales}
-    floats = {name: ("F32", shape) for name, shape in shapes.items() if name not in quantized}
-    factors = {name: ("F32", (shapes[name.removesuffix("_scale")][0], 1)) for name in sorted(scales)}
-    return {**floats, **factors, **{name: ("I8", shape) for name, shape in shapes.items() if name in quantized}}
+    stored = {name: ("F32", shape) for name, shape in shapes.items()}
+    for i in range(geometry.n_layers):
+        for projection in PROJECTIONS:
+            name = f"model.layers.{i}.{module_of(projection)}"
+            kind, (n_outputs, n_inputs) = "I8" if precision == "int8" else "F32", shapes[f"{name}.weight"]
+            stored[f"{name}.weight"] = (kind, (n_outputs, n_inputs))
+            if precision == "int8":
+                stored[f"{name}.{SCALED}"] = ("F32", (n_outputs, 1))
+            if transposed:
+                stored[f"{name}.{TRANSPOSED}"] = (kind, (n_inputs, n_outputs))
+    return dict(sorted(stored.items(), key=lambda item: item[1][0] != "F32"))
 
 
 def _is_plain(name: str) -> bool:
