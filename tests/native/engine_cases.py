@@ -13,7 +13,8 @@ from torch import nn
 
 from xpert.models.adapters import stamp
 from xpert.models.digest import base_digest
-from xpert_mobile.export_cache import Bucket, generation_path, program_bytes, training_path
+from xpert_mobile.bucket import Bucket
+from xpert_mobile.export_cache import generation_path, program_bytes, training_path
 from xpert_mobile.geometry import Geometry, layer_weights
 
 SAMPLES: list[tuple[list[int], int]] = [

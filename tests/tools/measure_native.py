@@ -82,24 +82,8 @@ def main() -> None:
 
 def measure_model(name: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Measure one model: eager torch once, the native core by every bundle, in turn."""
-    from xpert_mobile.bundle.making import BundleOptions, export_bundle
-    from xpert_mobile.export_cache import REVISION
-
     folder = resolve("starter:base") if name == "starter" else random_model(name, work / name)
-    bundles: dict[str, Path] = {}
-    for label in given.bundles.split(","):
-        bundles[label] = work / f"{name}-{label}-{REVISION}.xpert"
-        if not bundles[label].exists():
-            precision, _, transposed = label.partition("-")
-            options = BundleOptions(
-                precision=precision,
-                rank=RANK,
-                batch=BATCH,
-                lengths=(LENGTH,),
-                generate=0 if transposed else 2 * LENGTH,  # an answer takes no transposed weights
-                transposed=bool(transposed),
-            )
-            export_bundle(folder, bundles[label], options=options, with_encoder=False, cache=work / "programs")
+    bundles = {label: bundle_of(folder, name, label, work) for label in given.bundles.split(",")}
     common = {"model": str(folder), "threads": given.threads, "steps": given.steps}
     rows: dict[str, list[dict[str, float]]] = {"torch": [], **{label: [] for label in bundles}}
     for _ in range(given.rounds):
@@ -123,6 +107,27 @@ def measure_model(name: str, given: argparse.Namespace, work: Path) -> dict[str,
         ours["disk_mb"] = round(sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 1e6, 1)
     found["torch"]["disk_mb"] = round(sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6, 1)
     return found
+
+
+def bundle_of(folder: Path, name: str, label: str, work: Path) -> Path:
+    """Return the bundle that a label stands for: ``float32``, ``int8``, or one of these with ``-transposed``; made once."""
+    from xpert_mobile.bundle.making import BundleOptions, export_bundle
+    from xpert_mobile.export_cache import REVISION
+
+    bundle = work / f"{name}-{label}-{REVISION}.xpert"
+    if not bundle.exists():
+        precision, _, transposed = label.partition("-")
+        # An answer takes no transposed weights: these are measured in training alone.
+        options = BundleOptions(
+            precision=precision,
+            rank=RANK,
+            batch=BATCH,
+            lengths=(LENGTH,),
+            generate=0 if transposed else 2 * LENGTH,
+            transposed=bool(transposed),
+        )
+        export_bundle(folder, bundle, options=options, with_encoder=False, cache=work / "programs")
+    return bundle
 
 
 def measure_choice(work: Path, rounds: int) -> dict[str, Any]:

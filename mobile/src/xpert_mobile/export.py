@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from xpert.core.errors import TrainingError
+from xpert_mobile.bucket import Bucket
 from xpert_mobile.engine import Program
-from xpert_mobile.export_cache import Bucket
 from xpert_mobile.export_head import Defined, head_methods
 from xpert_mobile.geometry import CHUNK, N_KEPT, PROJECTIONS, SCALED, SHOWN, TRANSPOSED, Geometry, layer_weights, shapes_of
 from xpert_mobile.layers import DecoderLayer, next_token_logits

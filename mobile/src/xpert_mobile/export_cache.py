@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from xpert.core.errors import FileFormatError
 from xpert.core.files import sha256_hex, write_atomic
+from xpert_mobile.bucket import Bucket
 from xpert_mobile.geometry import Geometry
 
 REVISION = 10
@@ -17,35 +17,6 @@ REVISION = 10
 
 DIGEST, CHUNK = 32, 1 << 20
 """Bytes of the digest behind a program, and those read at a time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bucket:
-    """The static sizes of a program.
-
-    Attributes
-    ----------
-    rank
-        Of the adapter.
-    batch, length
-        Texts and tokens a run.
-    precision
-        Of the base's projections, one of `PRECISIONS`.
-    vocabulary_block
-        Rows of the output layer a run of the head.
-    prefix
-        Places of the learned prefix that a training program trains instead of an adapter; 0: none.
-    transposed
-        Whether programs take a transposed copy of every projection's weight too.
-    """
-
-    rank: int
-    batch: int
-    length: int
-    vocabulary_block: int
-    precision: str = "float32"
-    prefix: int = 0
-    transposed: bool = False
 
 
 def training_path(geometry: Geometry, bucket: Bucket, cache: Path) -> Path:

@@ -11,6 +11,7 @@ from xpert.core.texts import PersonalText
 from xpert.models.encoders import minilm_folder
 from xpert.models.names import resolve
 from xpert_mobile.adapter_state import AdapterState, fresh, from_peft
+from xpert_mobile.bucket import Bucket
 from xpert_mobile.encoder import ExportedSentenceEncoder
 from xpert_mobile.engine import Program
 from xpert_mobile.generation import Generator
@@ -62,7 +63,7 @@ class ExecuTorchRuntime:
         weights: MappedBase | None = None,
     ) -> LayerwiseModel:
         """Load what computes losses and gradients of a base for texts as long as ``samples``, exporting it if need be."""
-        from xpert_mobile.export_cache import Bucket, training_path
+        from xpert_mobile.export_cache import training_path
 
         geometry = read_geometry(folder)
         length = rounded(max(len(sample.ids) for sample in samples))
@@ -95,7 +96,7 @@ class ExecuTorchRuntime:
         cache: Path,
     ) -> list[str]:
         """See `DeviceRuntime.generate`."""
-        from xpert_mobile.export_cache import Bucket, generation_path
+        from xpert_mobile.export_cache import generation_path
 
         folder = resolve(base)
         geometry = read_geometry(folder)

@@ -198,7 +198,7 @@ Selection select(const Evidence &evidence, const Candidates &candidates, const S
   found.expected_saving = all.expected;
   found.reason = reason_to_abstain(all);
   found.abstain = !found.reason.empty();
-  if (!found.abstain) found.reason = "'" + all.first + "' is the nearest, and starting from it pays.";
+  if (!found.abstain) found.reason = "'" + all.first + "' is the nearest, and near enough to start from.";
   return found;
 }
 

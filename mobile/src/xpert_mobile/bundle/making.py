@@ -15,9 +15,10 @@ from xpert.core.files import read_json, staged_folder, write_atomic
 from xpert.core.space import StyleSpace
 from xpert.models.encoders import MINILM, minilm_folder
 from xpert.models.names import resolve
+from xpert_mobile.bucket import Bucket
 from xpert_mobile.bundle.base_part import BundledBase, write_base
 from xpert_mobile.bundle.manifest import FORMAT, MANIFEST, MINIMUM_RUNTIME, VERSION, Bundle, read_bundle, seal
-from xpert_mobile.export_cache import Bucket, generation_path, program_bytes, training_path
+from xpert_mobile.export_cache import generation_path, program_bytes, training_path
 from xpert_mobile.geometry import PRECISIONS, WHOLE_VOCABULARY, Geometry, read_geometry, vocabulary_block
 from xpert_mobile.weights import MappedBase
 

@@ -200,7 +200,7 @@ def select(
         misfit=fit,
         novelty=novelty,
         abstain=bool(reason),
-        reason=reason or f"'{first.name}' is the nearest, and starting from it pays.",
+        reason=reason or f"'{first.name}' is the nearest, and near enough to start from.",
         words=user_words(single, candidates.words, seed=seed),
         paired=base is not None,
         n_texts=n,

@@ -85,7 +85,7 @@ export function select(
   return {
     matches,
     choice: against ? null : found.first.name,
-    reason: against || `'${found.first.name}' is the nearest, and starting from it pays.`,
+    reason: against || `'${found.first.name}' is the nearest, and near enough to start from.`,
     margin: found.first.probability - (matches[1]?.probability ?? 0),
     expectedSaving,
     misfit: found.misfit,

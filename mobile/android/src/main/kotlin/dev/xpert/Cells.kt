@@ -41,11 +41,18 @@ internal class Cells(
     private val record = File(this.folder, "cells.json")
     private val path = "/v1/catalogues/${config.base}/cells"
 
-    /** The cell whose number [nearest] finds in an index, or null where the whole catalogue costs no more than the cells. */
-    suspend fun candidates(nearest: suspend (File) -> Int): Candidates? = one.withLock {
+    /**
+     * Gives [look] the cell whose number [nearest] finds in an index, or null where the whole catalogue costs no more than the cells.
+     *
+     * Nobody replaces the files while it looks: a newer index takes those of the older one away.
+     */
+    suspend fun <T> withCandidates(nearest: suspend (File) -> Int, look: suspend (Candidates?) -> T): T =
+        one.withLock { look(candidates(nearest)) }
+
+    private suspend fun candidates(nearest: suspend (File) -> Int): Candidates? {
         val index = index()
         if (index.nPllms * BYTES_A_PLLM <= (config.mostWholeBytes ?: (config.cells * CELL_BYTES))) return null
-        try {
+        return try {
             cell(index, nearest(index.file))
         } catch (_: XPertException.NotFound) {
             // The catalogue has changed since its index came.

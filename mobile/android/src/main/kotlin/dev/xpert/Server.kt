@@ -29,8 +29,9 @@ internal class Server(
     private val one = Mutex()
     private val cells = Cells(config, folder, http)
 
-    /** What selection needs for the texts whose cell in an index [nearest] finds: a cell of a large catalogue, else all of it. */
-    suspend fun candidates(nearest: suspend (File) -> Int): Candidates = cells.candidates(nearest) ?: Candidates(catalogue())
+    /** Gives [look] what selection needs for the texts whose cell [nearest] finds in an index: that of a large catalogue, else all of it. */
+    suspend fun <T> withCandidates(nearest: suspend (File) -> Int, look: suspend (Candidates) -> T): T =
+        cells.withCandidates(nearest) { look(it ?: Candidates(catalogue())) }
 
     /** The catalogue as it is now; the one that is here already, where the server is out of reach. */
     suspend fun catalogue(): File = one.withLock {

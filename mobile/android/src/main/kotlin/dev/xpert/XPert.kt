@@ -68,10 +68,13 @@ class XPert private constructor(
         val distinct = if (baseAnswers == null) Preparation.distinct(texts) else texts
         if (distinct.isEmpty()) throw XPertException.BadInput("No text says anything: ${texts.size} were given. Give texts with words.")
         val said = distinct.map { it.text }
-        val found = catalogue?.let(::Candidates) ?: needServer().candidates { index -> nearestCell(index, said) }
         val options = JSONObject().put("min_confidence", minConfidence).put("seed", seed).put("merge", "if_few")
-            .put("index", found.index?.path ?: JSONObject.NULL).toString()
-        return Selection.parse(calls.call { engine, _ -> engine.select(found.file.path, said, baseAnswers, options) })
+        suspend fun choose(among: Candidates): Selection {
+            val given = options.put("index", among.index?.path ?: JSONObject.NULL).toString()
+            return Selection.parse(calls.call { engine, _ -> engine.select(among.file.path, said, baseAnswers, given) })
+        }
+        if (catalogue != null) return choose(Candidates(catalogue))
+        return needServer().withCandidates({ index -> nearestCell(index, said) }, ::choose)
     }
 
     private suspend fun nearestCell(index: File, texts: List<String>): Int {

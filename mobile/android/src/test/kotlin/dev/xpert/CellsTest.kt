@@ -1,6 +1,10 @@
 package dev.xpert
 
+import kotlinx.coroutines.CompletableDeferred
+import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.async
 import kotlinx.coroutines.runBlocking
+import kotlinx.coroutines.withTimeoutOrNull
 import org.json.JSONArray
 import org.json.JSONObject
 import org.junit.After
@@ -26,6 +30,8 @@ class CellsTest {
         val settings = ServerConfig(http.url, "starter", { "secret" }, attempts, count, mostWhole)
         return Cells(settings, File(folder.root, phone), Http(settings, Http.Pauses(first = 2, most = 8)))
     }
+
+    private suspend fun Cells.candidates(nearest: suspend (File) -> Int) = withCandidates(nearest) { it }
 
     private fun kept(phone: String = "phone") = File(folder.root, "$phone/cells/starter")
 
@@ -76,6 +82,25 @@ class CellsTest {
         assertEquals(8, asked().toSet().size)
         assertNotEquals(old.index, new.index)
         assertEquals(setOf("cells.json", new.file.name, new.index!!.name), kept().list()!!.toSet())
+    }
+
+    @Test fun filesStayForAsLongAsSomebodyLooksAtThem() = runBlocking<Unit> {
+        val cells = cells()
+        val (looking, goOn) = List(2) { CompletableDeferred<Unit>() }
+        val first = async(Dispatchers.Default) {
+            cells.withCandidates({ 3 }) {
+                looking.complete(Unit)
+                goOn.await()
+                assertTrue(it!!.file.exists() && it.index!!.exists())
+                it.index
+            }
+        }
+        looking.await()
+        http.cells = Prepared.otherCells
+        val second = async(Dispatchers.Default) { cells.candidates { 3 } }
+        assertNull(withTimeoutOrNull(500) { second.await() }, "the newer index waits")
+        goOn.complete(Unit)
+        assertNotEquals(first.await(), assertNotNull(second.await()).index)
     }
 
     @Test fun decoysThatASmallCatalogueHadNoCellsForAreDrawnOnceItGrows() = runBlocking {
