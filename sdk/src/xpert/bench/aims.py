@@ -109,12 +109,13 @@ AIMS: tuple[Aim, ...] = (
     Aim(benchmark="serve", path=("explaining", "speedup", "16"), value=3.0),
     Aim(benchmark="serve", path=("failed",), value=0.0, at_most=True),
     *(
-        Aim(benchmark="native", path=("models", model, precision, kind + key), value=value, at_most=True)
+        Aim(benchmark="native", path=("models", model, precision + stored, kind + key), value=value, at_most=True)
         for model in ("starter", "smollm-360m", "qwen2-0.5b", "llama-3.2-1b")
         for precision in ("float32", "int8")
+        for stored, longest in (("", 1.2), ("-transposed", 1.0))
         # With what layers computed kept where there is room, and with none of it kept, as measure_native.py says.
         for kind in ("", "least_")
-        for key, value in (("step_ratio", 1.2), ("memory_ratio", 0.1))
+        for key, value in (("step_ratio", longest), ("memory_ratio", 0.1))
     ),
     Aim(benchmark="native", path=("choice", "seconds"), value=2.0, at_most=True),
     # What client-go's leader election waits for by default.
