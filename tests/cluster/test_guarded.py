@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import pytest
@@ -103,29 +102,6 @@ def test_a_base_model_stays_while_anything_refers_to_it(space: Space, operator: 
     last = f"1 still refer to it: PersonalizedLLM {space.name}/concise."
     until(lambda: last in space.condition(base, "InUse", "bm")["message"], lambda: space.get(base, "bm"))
     space.delete("concise")
-    space.gone(base, kind="bm")
-
-
-def test_what_is_going_takes_nothing_new_and_does_not_stay_for_it(space: Space, operator: Operator) -> None:
-    base = f"base-{space.name}"
-    there, of_base = resource("BaseModel", base, {"source": "starter:base"}), {"baseModel": {"name": base}}
-    space.apply(there, starter("first", **of_base))
-    space.ready("first")
-    space.delete(base, kind="bm")
-    space.reason(base, "InUse", "InUse", "bm")
-    time.sleep(1.1)  # times of the API server have no fractions
-    space.apply({**WORDS, "spec": {**WORDS["spec"], **of_base}}, starter("concise", **of_base))
-    for name, kind in (("concise", "pllm"), ("words", "sspace")):
-        assert f"The BaseModel '{base}' is being deleted" in space.reason(name, "BaseModelGoing", "Accepted", kind)
-    assert f"1 still refer to it: PersonalizedLLM {space.name}/first." in space.condition(base, "InUse", "bm")["message"]
-    space.delete("first")
-    space.gone(base, kind="bm")
-    space.reason("concise", "BaseModelMissing", "Accepted")
-    space.apply(there)
-    space.ready("concise")
-    space.delete("words", kind="sspace")
-    space.delete("concise")
-    space.delete(base, kind="bm")
     space.gone(base, kind="bm")
 
 

@@ -40,7 +40,6 @@ from xpert_operator.reconcile.views import (
     Action,
     AddBase,
     AddFinalizer,
-    BaseView,
     BuildSpace,
     CancelJob,
     DeleteDependents,
@@ -119,12 +118,6 @@ ROLLING = OLD.model_copy(update={"next": SpaceVersion(version=2, digest=NEXT)})
 BUILD = BuildSpace("team.mine.v1", ConfigMapKey(name="texts", key="exemplars.jsonl"))
 SPACES: list[tuple[str, SpaceObserved, Action | None, dict[str, str]]] = [
     ("no base", space(base=None), None, {"Accepted": "-BaseModelMissing", "Stored": "-Waiting"}),
-    (
-        "base is going",
-        space(base=BaseView(digest=BASE, is_going=True)),
-        None,
-        {"Accepted": "-BaseModelGoing", "Stored": "-Waiting"},
-    ),
     ("new", space(), BUILD, {"Accepted": "Accepted", "Stored": "-Building", "RolledOut": "-Waiting", "Ready": "-Building"}),
     (
         "of XPerT's own exemplars, some words",

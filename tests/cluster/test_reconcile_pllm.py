@@ -201,7 +201,6 @@ def test_the_next_step(seen: PllmObserved, action: Action | None, conditions: di
 REFUSED: list[tuple[str, PllmObserved, str, str]] = [
     ("long name", pllm(meta=meta(name="n" * 60)), "NameTooLong", "65 characters, at most 63"),
     ("no base", pllm(base=None), "BaseModelMissing", "no BaseModel 'starter'"),
-    ("base is going", pllm(base=BaseView(digest=BASE, is_going=True)), "BaseModelGoing", "takes nothing new"),
     ("base not ready", pllm(base=BaseView(digest=None, message="It loads.")), "BaseModelNotReady", "It loads."),
     (
         "another base",
@@ -210,12 +209,6 @@ REFUSED: list[tuple[str, PllmObserved, str, str]] = [
         "bbbbbbbbbbbb, expected cccccccccccc",
     ),
     ("no space", pllm(spec=IN_SPACE), "StyleSpaceMissing", "no StyleSpace 'words'"),
-    (
-        "space is going",
-        pllm(spec=IN_SPACE, space=SpaceView(base="starter", target=SPACE, is_going=True)),
-        "StyleSpaceGoing",
-        "takes nothing new",
-    ),
     ("space of another base", pllm(spec=IN_SPACE, space=SpaceView(base="x", target=SPACE)), "OtherBase", "of base 'x'"),
     (
         "space not ready",

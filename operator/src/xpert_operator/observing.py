@@ -118,7 +118,7 @@ async def _space(key: Key, body: Body, mirror: Mirror, server: Server, now: date
         meta=_meta(key, body, status.conditions),
         spec=spec,
         status=status,
-        base=_base_view(body, spec.base_model.name, mirror),
+        base=_base_view(mirror, spec.base_model.name),
         users=_users(key, mirror, PLLM.name),
         members=_members(key, spec.base_model.name, mirror, _asked(found) or target(status)),
         server=found,
@@ -144,8 +144,8 @@ async def _pllm(key: Key, body: Body, mirror: Mirror, cluster: Cluster, server: 
         meta=meta,
         spec=spec,
         status=status,
-        base=_base_view(body, spec.base_model.name, mirror),
-        space=_space_view(body, spec, status.style_space, mirror),
+        base=_base_view(mirror, spec.base_model.name),
+        space=_space_view(key, spec, status.style_space, mirror),
         sources=_sources(key, spec, mirror),
         dependents=_dependents(key, mirror),
         now=now,
@@ -180,21 +180,19 @@ def _time(found: Any) -> datetime:
     return found if isinstance(found, datetime) else datetime.fromisoformat(found)
 
 
-def _base_view(referrer: Body, name: str, mirror: Mirror) -> BaseView | None:
+def _base_view(mirror: Mirror, name: str) -> BaseView | None:
     body = mirror.get(Key(BASE_MODEL.name, "", name))
     if body is None:
         return None
     ready = condition(body, "Ready")
     digest = (body.get("status") or {}).get("digest") if ready.get("status") == "True" else None
-    message = str(ready.get("message", "It was not looked at yet."))
-    return BaseView(digest=digest, message=message, is_going=_came_after(referrer, body))
+    return BaseView(digest=digest, message=str(ready.get("message", "It was not looked at yet.")))
 
 
-def _space_view(referrer: Body, spec: PersonalizedLLMSpec, explained_in: str | None, mirror: Mirror) -> SpaceView | None:
+def _space_view(key: Key, spec: PersonalizedLLMSpec, explained_in: str | None, mirror: Mirror) -> SpaceView | None:
     if spec.style_space is None:
         return None
-    own = referrer["metadata"]
-    body = mirror.get(Key(STYLE_SPACE.name, own["namespace"], spec.style_space.name))
+    body = mirror.get(Key(STYLE_SPACE.name, key.namespace, spec.style_space.name))
     if body is None:
         return None
     status = StyleSpaceStatus.model_validate(body.get("status") or {})
@@ -206,8 +204,7 @@ def _space_view(referrer: Body, spec: PersonalizedLLMSpec, explained_in: str | N
         message=message,
         serving=status.current.digest if status.current and status.current.digest != digest else None,
         # What the server has lost was explained once: that is no roll-out.
-        has_turn=own["name"] in status.explaining or explained_in == digest,
-        is_going=_came_after(referrer, body),
+        has_turn=key.name in status.explaining or explained_in == digest,
     )
 
 
@@ -221,22 +218,11 @@ def _sources(key: Key, spec: PersonalizedLLMSpec, mirror: Mirror) -> dict[str, S
 
 
 def _users(key: Key, mirror: Mirror, *kinds: str) -> tuple[str, ...]:
-    """Return what refers to a resource and is to stay; what is being deleted needs it no more, and what came later is refused."""
-    own = mirror.get(key)
-    if own is None or not own["metadata"].get("deletionTimestamp"):
+    """Return what refers to a resource and is to stay; what is being deleted needs it no more."""
+    if not ((mirror.get(key) or {}).get("metadata") or {}).get("deletionTimestamp"):
         return ()  # nobody asks before, and ten thousand may refer to it
-    found = ((other, mirror.get(other)) for kind in kinds for other in mirror.referrers(key, kind))
-    return tuple(
-        str(other)
-        for other, body in found
-        if body and not body["metadata"].get("deletionTimestamp") and not _came_after(body, own)
-    )
-
-
-def _came_after(body: Body, other: Body) -> bool:
-    """Whether a resource was made after another one had been deleted."""
-    deleted = other["metadata"].get("deletionTimestamp")
-    return bool(deleted) and _time(body["metadata"]["creationTimestamp"]) > _time(deleted)
+    found = [other for kind in kinds for other in mirror.referrers(key, kind)]
+    return tuple(str(other) for other in found if not ((mirror.get(other) or {}).get("metadata") or {}).get("deletionTimestamp"))
 
 
 def _dependents(key: Key, mirror: Mirror) -> tuple[str, ...]:

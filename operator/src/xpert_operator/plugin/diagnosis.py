@@ -36,8 +36,6 @@ ADVICE = {
     "BaseModelMissing": "Apply this BaseModel (it belongs to the cluster: an administrator does): kubectl explain bm.spec",
     "StyleSpaceMissing": "Apply this StyleSpace in namespace '{namespace}': kubectl explain sspace.spec. Or take spec.styleSpace "
     "away: then it is explained in the server's default one.",
-    "BaseModelGoing": "kubectl describe bm names what it stays for. When it is gone, apply it again.",
-    "StyleSpaceGoing": "kubectl describe sspace -n {namespace} names what it stays for. When it is gone, apply it again.",
     "SourceMissing": "Apply this PersonalizedLLM in namespace '{namespace}'; the merge goes on by itself.",
     "BaseModelNotReady": WAIT,
     "StyleSpaceNotReady": WAIT,

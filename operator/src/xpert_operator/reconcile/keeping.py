@@ -7,7 +7,6 @@ from xpert_operator.reconcile.views import Action, AddFinalizer, Event, Meta, Re
 
 IN_USE = "InUse"
 N_NAMED = 5
-GOING = "is being deleted and takes nothing new. Apply it again when it is gone; this one goes on by itself."
 
 
 def keeping(meta: Meta, users: tuple[str, ...]) -> Action | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from xpert_operator.reconcile.keeping import GOING
 from xpert_operator.reconcile.pllm_seen import PllmObserved, plain
 from xpert_operator.reconcile.views import Known
 
@@ -20,8 +19,6 @@ def refusal(seen: PllmObserved) -> tuple[str, str] | None:
         )
     if base is None:
         return "BaseModelMissing", f"There is no BaseModel '{spec.base_model.name}'. Apply it; this one goes on by itself."
-    if base.is_going:
-        return "BaseModelGoing", f"The BaseModel '{spec.base_model.name}' {GOING}"
     if base.digest is None:
         return "BaseModelNotReady", f"The BaseModel '{spec.base_model.name}' is not ready: {base.message}"
     wanted = plain(spec.base_model.digest)
@@ -45,8 +42,6 @@ def _refused_space(seen: PllmObserved) -> tuple[str, str] | None:
         return None
     if space is None:
         return "StyleSpaceMissing", f"There is no StyleSpace '{wanted.name}' here. Apply it; this one goes on by itself."
-    if space.is_going:
-        return "StyleSpaceGoing", f"The StyleSpace '{wanted.name}' {GOING}"
     if space.base != seen.spec.base_model.name:
         return (
             "OtherBase",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from xpert_operator.reconcile.conditions import Conditions, pause
-from xpert_operator.reconcile.keeping import GOING, IN_USE, keeping, say_users
+from xpert_operator.reconcile.keeping import IN_USE, keeping, say_users
 from xpert_operator.reconcile.pllm_seen import plain
 from xpert_operator.reconcile.rolling_out import SOME_FAILED, STALLED, failures, may_take_over, standing, turns
 from xpert_operator.reconcile.views import (
@@ -91,9 +91,6 @@ def reconcile_space(seen: SpaceObserved) -> SpacePlan:
     if seen.base is None:
         message = f"There is no BaseModel '{seen.spec.base_model.name}'. Apply it; this one goes on by itself."
         said.fails("Accepted", "BaseModelMissing", message)
-        return _plan(seen, said, status)
-    if seen.base.is_going:
-        said.fails("Accepted", "BaseModelGoing", f"The BaseModel '{seen.spec.base_model.name}' {GOING}")
         return _plan(seen, said, status)
     said.holds("Accepted", "Accepted", "The spec can be used.")
     # Before the version asked for is there, too: a new pLLM is explained in the one that serves.

@@ -91,14 +91,10 @@ class Meta:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseView:
-    """A BaseModel as one that refers to it sees it: ready where it has a ``digest``.
-
-    ``is_going``: it was deleted before the other was made, and takes nothing new.
-    """
+    """A BaseModel as pLLMs see it: ready where it has a ``digest``."""
 
     digest: str | None
     message: str = ""
-    is_going: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +113,6 @@ class SpaceView:
         Digest of the version that serves, where that is another one.
     has_turn
         Whether this pLLM may ask to be explained now.
-    is_going
-        Whether it was deleted before this pLLM was made: it takes nothing new.
     """
 
     base: str
@@ -126,7 +120,6 @@ class SpaceView:
     message: str = ""
     serving: str | None = None
     has_turn: bool = True
-    is_going: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
